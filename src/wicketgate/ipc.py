@@ -1,0 +1,56 @@
+"""Framing on the Unix sockets between our own processes: one World feed each, and messages with descriptors.
+
+The feed is a stream: `serve` writes frames (4 bytes length, big-endian, then a World as JSON), the other side answers
+each with 8 bytes, the revision now in force, or `2**64 - 1` followed by a frame with the error in UTF-8.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+LENGTH = struct.Struct("!I")
+REVISION = struct.Struct("!Q")
+FAILED = 2**64 - 1
+MAX_MESSAGE = 16 * 1024
+"""Bytes of one dial message; far above any request, far below the socket buffer."""
+
+
+def read_exactly(sock: socket.socket, size: int) -> bytes:
+    """Read `size` bytes from a blocking stream socket; raises EOFError when the peer is gone."""
+    chunks = bytearray()
+    while len(chunks) < size:
+        chunk = sock.recv(size - len(chunks))
+        if not chunk:
+            raise EOFError("the process at the other end is gone")
+        chunks += chunk
+    return bytes(chunks)
+
+
+def read_frame(sock: socket.socket) -> bytes:
+    """Read one length-prefixed frame; raises EOFError when the peer is gone."""
+    (length,) = LENGTH.unpack(read_exactly(sock, LENGTH.size))
+    return read_exactly(sock, length)
+
+
+def frame(data: bytes) -> bytes:
+    """`data` as one frame."""
+    return LENGTH.pack(len(data)) + data
+
+
+def acknowledgement(revision: int) -> bytes:
+    """The answer of a process that now enforces `revision`."""
+    return REVISION.pack(revision)
+
+
+def failure(message: str) -> bytes:
+    """The answer of a process that could not apply what it was sent."""
+    return REVISION.pack(FAILED) + frame(message.encode())
+
+
+def read_answer(sock: socket.socket) -> int:
+    """Read an answer to a World: the revision. Raises RuntimeError with the other side's words, EOFError when gone."""
+    (revision,) = REVISION.unpack(read_exactly(sock, REVISION.size))
+    if revision == FAILED:
+        raise RuntimeError(read_frame(sock).decode())
+    return int(revision)

@@ -1,0 +1,389 @@
+"""What exists: one immutable snapshot, the `World`, with a revision.
+
+Ids have AWS's shapes (`vpc-`, `subnet-`, `sg-`, `sgr-`, `eni-`, `i-`, `eice-` and 17 hex digits). A network interface
+is keyed (link, address): alone on its link in the lab, one of many on a link shared by real hosts.
+
+A World is made whole or not at all: `World.from_json` raises WorldError naming the place, and `World.check` the
+contradiction.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import cached_property
+from typing import Any, Literal
+
+import msgspec
+
+from wicketgate.model.errors import WorldError
+
+CONNECTABLE_STATES = frozenset({"create-complete", "update-in-progress", "update-complete", "update-failed"})
+"""Endpoint states in which tunnels open (EC2 User Guide, connect-using-eice): an update keeps the old one in force."""
+
+IPv4or6Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPv4or6Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class _Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all resources: frozen values, compared by content."""
+
+
+class Vpc(_Struct, frozen=True, kw_only=True):
+    """A VPC: an address space with a router of its own."""
+
+    id: str
+    cidr_block: str
+    name: str = ""
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        """The VPC's IPv4 range."""
+        return ipaddress.IPv4Network(self.cidr_block)
+
+
+class Subnet(_Struct, frozen=True, kw_only=True):
+    """A part of a VPC's range. Its first address after the base is the VPC router's."""
+
+    id: str
+    vpc_id: str
+    cidr_block: str
+    availability_zone: str = ""
+
+    @property
+    def network(self) -> ipaddress.IPv4Network:
+        """The subnet's IPv4 range."""
+        return ipaddress.IPv4Network(self.cidr_block)
+
+    @property
+    def router_address(self) -> str:
+        """The VPC router's address in this subnet (base + 1, VPC User Guide, subnet sizing)."""
+        return str(self.network.network_address + 1)
+
+
+class SecurityGroupRule(_Struct, frozen=True, kw_only=True):
+    """One allow rule. Exactly one of cidr_ipv4, cidr_ipv6, referenced_group_id is set (EC2 API, SecurityGroupRule)."""
+
+    id: str
+    is_egress: bool
+    ip_protocol: str
+    """`tcp`, `udp`, `icmp`, `icmpv6`, a protocol number, or `-1` for everything."""
+    from_port: int = -1
+    """First destination port for tcp and udp; ICMP type, -1 for all; ignored for other protocols."""
+    to_port: int = -1
+    """Last destination port for tcp and udp; ICMP code, -1 for all; ignored for other protocols."""
+    cidr_ipv4: str | None = None
+    cidr_ipv6: str | None = None
+    referenced_group_id: str | None = None
+    description: str = ""
+
+    @property
+    def peer(self) -> str:
+        """The source (inbound) or destination (outbound) as written."""
+        return self.cidr_ipv4 or self.cidr_ipv6 or self.referenced_group_id or ""
+
+    def __str__(self) -> str:
+        """The rule as AWS words one: `sgr-1 inbound tcp 22 from sg-2`."""
+        ports = ""
+        if self.ip_protocol in ("tcp", "udp"):
+            ports = f" {self.from_port}" if self.from_port == self.to_port else f" {self.from_port}-{self.to_port}"
+        elif self.ip_protocol in ("icmp", "icmpv6") and self.from_port != -1:
+            ports = f" type {self.from_port}" + (f" code {self.to_port}" if self.to_port != -1 else "")
+        protocol = "all traffic" if self.ip_protocol == "-1" else self.ip_protocol
+        direction, side = ("outbound", "to") if self.is_egress else ("inbound", "from")
+        return f"{self.id} {direction} {protocol}{ports} {side} {self.peer}"
+
+
+class SecurityGroup(_Struct, frozen=True, kw_only=True):
+    """Allow rules shared by the network interfaces that carry the group. What no rule allows is dropped."""
+
+    id: str
+    vpc_id: str
+    name: str
+    description: str = ""
+    rules: tuple[SecurityGroupRule, ...] = ()
+
+    @property
+    def inbound(self) -> tuple[SecurityGroupRule, ...]:
+        """Rules for traffic that reaches members."""
+        return tuple(rule for rule in self.rules if not rule.is_egress)
+
+    @property
+    def outbound(self) -> tuple[SecurityGroupRule, ...]:
+        """Rules for traffic that leaves members."""
+        return tuple(rule for rule in self.rules if rule.is_egress)
+
+
+class NetworkInterface(_Struct, frozen=True, kw_only=True):
+    """An elastic network interface (ENI): the thing groups are attached to."""
+
+    id: str
+    subnet_id: str
+    private_ip_address: str
+    group_ids: tuple[str, ...]
+    link: str
+    """Name of the network device on the VPC router's side (at most 15 bytes)."""
+    interface_type: Literal["interface", "ec2_instance_connect_endpoint"] = "interface"
+    source_dest_check: bool = True
+
+
+class Instance(_Struct, frozen=True, kw_only=True):
+    """A machine with a network interface in a VPC."""
+
+    id: str
+    interface_id: str
+    name: str = ""
+    state: Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated"] = "running"
+
+
+class Endpoint(_Struct, frozen=True, kw_only=True):
+    """An EC2 Instance Connect Endpoint. Its groups are those of its network interface."""
+
+    id: str
+    subnet_id: str
+    interface_id: str
+    dns_name: str
+    preserve_client_ip: bool = False
+    state: str = "create-complete"
+    index: int = 1
+    """Number of the endpoint within its VPC's namespace, 1..4095: bits 16-27 of the marks."""
+    tags: dict[str, str] = {}
+
+
+class Policy(_Struct, frozen=True, kw_only=True):
+    """An identity-based IAM policy: the document as JSON data, kept as it was written."""
+
+    name: str
+    document: dict[str, Any]
+
+
+class User(_Struct, frozen=True, kw_only=True):
+    """An IAM user."""
+
+    name: str
+    id: str
+    path: str = "/"
+    policies: tuple[Policy, ...] = ()
+    tags: dict[str, str] = {}
+
+
+class AccessKey(_Struct, frozen=True, kw_only=True):
+    """An access key of a user. With a session token the key is temporary (STS) and ends at `expires`."""
+
+    id: str
+    secret: str
+    user_name: str
+    active: bool = True
+    session_token: str | None = None
+    expires: float | None = None
+    """Seconds since the epoch; None = never."""
+
+
+class Settings(_Struct, frozen=True, kw_only=True):
+    """What an operator may set. Defaults are AWS's where AWS has the limit."""
+
+    allowed_ports: tuple[int, ...] = (22, 3389)
+    """RemotePort values offered; () = any. AWS offers 22 and 3389."""
+    max_tunnels_per_endpoint: int = 20
+    max_tunnel_duration: int = 3600
+    """Seconds; upper bound and default of maxTunnelDuration."""
+    connect_timeout: float = 5.0
+    """Seconds to wait for the target's answer; below the stock CLI's own 10 s."""
+    presign_window: int = 60
+    """Seconds that a presigned URL is good for when X-Amz-Expires is absent, and at most."""
+    clock_skew: int = 300
+    """Seconds by which a caller's clock may run ahead of ours."""
+    url_reuse: Literal["same-source", "once", "any"] = "same-source"
+    """Who may use a presigned URL again within its window."""
+    unpreservable_client: Literal["refuse", "endpoint-address"] = "refuse"
+    """With client IP preservation on, what to do for a client address that cannot be preserved."""
+
+
+class World(_Struct, frozen=True, kw_only=True, dict=True):
+    """Everything there is, at one revision. Tuples keep the order of creation; look-ups are by id."""
+
+    revision: int = 0
+    account_id: str = "123456789012"
+    region: str = "us-east-1"
+    partition: str = "aws"
+    settings: Settings = Settings()
+    vpcs: tuple[Vpc, ...] = ()
+    subnets: tuple[Subnet, ...] = ()
+    groups: tuple[SecurityGroup, ...] = ()
+    interfaces: tuple[NetworkInterface, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    users: tuple[User, ...] = ()
+    access_keys: tuple[AccessKey, ...] = ()
+
+    # -- look-ups: None when there is no such thing --------------------------------------------------------------------
+
+    @cached_property
+    def _vpcs(self) -> dict[str, Vpc]:
+        return {thing.id: thing for thing in self.vpcs}
+
+    @cached_property
+    def _subnets(self) -> dict[str, Subnet]:
+        return {thing.id: thing for thing in self.subnets}
+
+    @cached_property
+    def _groups(self) -> dict[str, SecurityGroup]:
+        return {thing.id: thing for thing in self.groups}
+
+    @cached_property
+    def _interfaces(self) -> dict[str, NetworkInterface]:
+        return {thing.id: thing for thing in self.interfaces}
+
+    @cached_property
+    def _instances(self) -> dict[str, Instance]:
+        return {thing.id: thing for thing in self.instances}
+
+    @cached_property
+    def _endpoints(self) -> dict[str, Endpoint]:
+        return {thing.id: thing for thing in self.endpoints}
+
+    @cached_property
+    def _access_keys(self) -> dict[str, AccessKey]:
+        return {thing.id: thing for thing in self.access_keys}
+
+    def vpc(self, vpc_id: str) -> Vpc | None:
+        """The VPC with this id."""
+        return self._vpcs.get(vpc_id)
+
+    def subnet(self, subnet_id: str) -> Subnet | None:
+        """The subnet with this id."""
+        return self._subnets.get(subnet_id)
+
+    def group(self, group_id: str) -> SecurityGroup | None:
+        """The security group with this id."""
+        return self._groups.get(group_id)
+
+    def interface(self, interface_id: str) -> NetworkInterface | None:
+        """The network interface with this id."""
+        return self._interfaces.get(interface_id)
+
+    def instance(self, instance_id: str) -> Instance | None:
+        """The instance with this id."""
+        return self._instances.get(instance_id)
+
+    def endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """The EC2 Instance Connect Endpoint with this id."""
+        return self._endpoints.get(endpoint_id)
+
+    def user(self, name: str) -> User | None:
+        """The IAM user with this name (case-sensitive here; IAM compares names case-insensitively on creation)."""
+        return next((user for user in self.users if user.name == name), None)
+
+    def access_key(self, access_key_id: str) -> AccessKey | None:
+        """The access key with this id."""
+        return self._access_keys.get(access_key_id)
+
+    def members(self, group_id: str) -> tuple[NetworkInterface, ...]:
+        """The network interfaces that carry the group."""
+        return tuple(eni for eni in self.interfaces if group_id in eni.group_ids)
+
+    def vpc_of_subnet(self, subnet_id: str) -> Vpc:
+        """The VPC of a subnet that exists; raises WorldError otherwise."""
+        subnet = self.subnet(subnet_id)
+        vpc = self.vpc(subnet.vpc_id) if subnet else None
+        if vpc is None:
+            raise WorldError(f"subnet {subnet_id} or its VPC does not exist")
+        return vpc
+
+    def interfaces_of_vpc(self, vpc_id: str) -> tuple[NetworkInterface, ...]:
+        """The network interfaces in a VPC."""
+        subnet_ids = {subnet.id for subnet in self.subnets if subnet.vpc_id == vpc_id}
+        return tuple(eni for eni in self.interfaces if eni.subnet_id in subnet_ids)
+
+    def interface_at(self, vpc_id: str, address: str) -> NetworkInterface | None:
+        """The network interface of a VPC that holds a private address."""
+        return next((eni for eni in self.interfaces_of_vpc(vpc_id) if eni.private_ip_address == address), None)
+
+    def endpoint_of_interface(self, interface_id: str) -> Endpoint | None:
+        """The endpoint whose network interface this is."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.interface_id == interface_id), None)
+
+    # -- names ---------------------------------------------------------------------------------------------------------
+
+    def endpoint_arn(self, endpoint_id: str) -> str:
+        """ARN of an endpoint, existing or not (IAM is asked before existence is told)."""
+        return f"arn:{self.partition}:ec2:{self.region}:{self.account_id}:instance-connect-endpoint/{endpoint_id}"
+
+    def user_arn(self, user: User) -> str:
+        """ARN of a user."""
+        return f"arn:{self.partition}:iam::{self.account_id}:user{user.path}{user.name}"
+
+    # -- reading and writing -------------------------------------------------------------------------------------------
+
+    def to_json(self) -> bytes:
+        """The World as one JSON object."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes) -> World:
+        """Read a World; raises WorldError that names the place."""
+        try:
+            world = msgspec.json.decode(data, type=cls)
+        except msgspec.DecodeError as error:
+            raise WorldError(f"not a World: {error}") from error
+        world.check()
+        return world
+
+    def check(self) -> None:
+        """Raise WorldError for the first contradiction: a dangling id, an address outside its subnet, a duplicate."""
+        for kind in ("vpcs", "subnets", "groups", "interfaces", "instances", "endpoints", "access_keys"):
+            ids = [thing.id for thing in getattr(self, kind)]
+            if len(ids) != len(set(ids)):
+                twice = next(one for one in ids if ids.count(one) > 1)
+                raise WorldError(f"{kind}: {twice} exists twice")
+        for subnet in self.subnets:
+            vpc = self.vpc(subnet.vpc_id)
+            if vpc is None:
+                raise WorldError(f"subnet {subnet.id}: VPC {subnet.vpc_id} does not exist")
+            if not subnet.network.subnet_of(vpc.network):
+                raise WorldError(f"subnet {subnet.id}: {subnet.cidr_block} is not inside {vpc.cidr_block} of {vpc.id}")
+        self._check_groups()
+        self._check_interfaces()
+
+    def _check_groups(self) -> None:
+        for group in self.groups:
+            if self.vpc(group.vpc_id) is None:
+                raise WorldError(f"group {group.id}: VPC {group.vpc_id} does not exist")
+            for rule in group.rules:
+                peers = [p for p in (rule.cidr_ipv4, rule.cidr_ipv6, rule.referenced_group_id) if p is not None]
+                if len(peers) != 1:
+                    raise WorldError(
+                        f"rule {rule.id}: exactly one of cidr_ipv4, cidr_ipv6, referenced_group_id is needed"
+                    )
+                if rule.referenced_group_id is not None:
+                    other = self.group(rule.referenced_group_id)
+                    if other is None or other.vpc_id != group.vpc_id:
+                        raise WorldError(
+                            f"rule {rule.id}: group {rule.referenced_group_id} does not exist in {group.vpc_id}"
+                        )
+
+    def _check_interfaces(self) -> None:
+        seen: set[tuple[str, str]] = set()
+        for eni in self.interfaces:
+            subnet = self.subnet(eni.subnet_id)
+            if subnet is None:
+                raise WorldError(f"interface {eni.id}: subnet {eni.subnet_id} does not exist")
+            if ipaddress.ip_address(eni.private_ip_address) not in subnet.network:
+                raise WorldError(f"interface {eni.id}: {eni.private_ip_address} is not inside {subnet.cidr_block}")
+            place = (subnet.vpc_id, eni.private_ip_address)
+            if place in seen:
+                raise WorldError(f"interface {eni.id}: {eni.private_ip_address} is taken in {subnet.vpc_id}")
+            seen.add(place)
+            if not eni.group_ids:
+                raise WorldError(f"interface {eni.id}: a network interface carries at least one security group")
+            for group_id in eni.group_ids:
+                group = self.group(group_id)
+                if group is None or group.vpc_id != subnet.vpc_id:
+                    raise WorldError(f"interface {eni.id}: group {group_id} does not exist in {subnet.vpc_id}")
+        owned = [(one.id, one.interface_id) for one in self.instances]
+        owned += [(one.id, one.interface_id) for one in self.endpoints]
+        for owner_id, interface_id in owned:
+            if self.interface(interface_id) is None:
+                raise WorldError(f"{owner_id}: interface {interface_id} does not exist")
+        for key in self.access_keys:
+            if self.user(key.user_name) is None:
+                raise WorldError(f"access key {key.id}: user {key.user_name} does not exist")
