@@ -14,7 +14,7 @@ class Step(msgspec.Struct, frozen=True):
     reason: str
     """One line for people: what was found, and which statement or rule it was."""
     decided_by: str = ""
-    """Id of what decided (statement `policy/Sid`, `sgr-...`, `sg-...`, setting name); empty if nothing in particular."""
+    """Id of what decided (statement `policy/Sid`, `sgr-...`, `sg-...`, setting); empty if nothing in particular."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
