@@ -1,0 +1,251 @@
+"""The fabric: desired World -> namespaces, links, routes and rulesets, idempotently.
+
+    vpc-...   router namespace of a VPC: one veth per network interface, /32 host routes, proxy ARP, the ruleset
+              `void`, a link to nowhere, takes what no interface holds: it too is judged, counted and refused by the
+              forward chain, so a dial to an address without a machine fails at once instead of after ARP's 3 s
+    eice-...  an endpoint's own namespace: eth0 with the endpoint's address; netd opens tunnel sockets here
+    i-...     an instance's namespace: eth0 with the instance's address
+
+A new link carries nothing before the ruleset knows it: unknown interfaces fall to the forward chain's policy, drop, and
+the ruleset is in the kernel before the first link is. Every step may be repeated, and a process killed between any two
+is made good by the next `apply` of a fresh Fabric.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wicketgate import rules
+from wicketgate.kernel import ip, netns
+from wicketgate.kernel.nftables import Nftables
+from wicketgate.model import Endpoint, NetworkInterface, World
+
+OURS = re.compile(r"^(vpc|eice|i)-[0-9a-f]{8,17}$")
+"""Names of namespaces that we make, and so may remove. Others are not touched."""
+
+RETURN_PRIORITY = 100
+"""Priority of the first return rule; endpoint n has priority 100 + n."""
+RETURN_TABLE = 1000
+"""Routing table 1000 + n leads back to endpoint n."""
+VOID = ("void", "void-peer")
+"""The link to nowhere and its other end, both in the VPC's namespace."""
+LOCAL_TABLE = 100
+"""In an endpoint's namespace: the table that makes every address local."""
+
+ROUTER_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv4/conf/all/send_redirects": "0",
+    "net/ipv4/conf/default/send_redirects": "0",
+    "net/ipv6/conf/all/disable_ipv6": "1",
+    "net/ipv6/conf/default/disable_ipv6": "1",
+    # A refused dial is told by ICMP, and refusals come in bursts: with the stock limits half of 20 time out instead.
+    "net/ipv4/icmp_ratelimit": "0",
+    "net/ipv4/icmp_msgs_per_sec": "1000000",
+    "net/ipv4/icmp_msgs_burst": "100000",
+    # The ICMP error takes the mark of the packet it answers, and by it the route back to a preserved client address.
+    "net/ipv4/fwmark_reflect": "1",
+}
+HOST_SYSCTLS = {
+    "net/ipv4/conf/all/rp_filter": "0",
+    "net/ipv4/conf/default/rp_filter": "0",
+    "net/ipv6/conf/all/disable_ipv6": "1",
+    "net/ipv6/conf/default/disable_ipv6": "1",
+}
+
+
+@dataclass(frozen=True)
+class _Attachment:
+    """How one network interface is plugged in. Changes of it re-plug the link."""
+
+    link: str
+    address: str
+    router: str
+    prefix_length: int
+    namespace: str
+
+
+class Fabric:
+    """What one netd has put into the kernel. Close it to free handles; the kernel keeps everything."""
+
+    def __init__(self, compile_vpc: Callable[[World, str], rules.Ruleset] = rules.compile_vpc) -> None:
+        self._compile_vpc = compile_vpc
+        self._nft: dict[str, Nftables] = {}
+        self._applied: dict[str, rules.Ruleset] = {}
+        self._plugged: dict[str, dict[str, _Attachment]] = {}
+        self._returns: dict[str, dict[int, tuple[str, str]]] = {}
+        self._preserving: dict[str, bool] = {}
+
+    def apply(self, world: World) -> None:
+        """Make the kernel enforce `world`. Raises FabricError; what was in force then still is, or is denied."""
+        wanted = set()
+        for vpc in world.vpcs:
+            wanted |= self._apply_vpc(world, vpc.id)
+        for name in netns.names():
+            if OURS.match(name) and name not in wanted:
+                self._forget(name)
+                netns.delete(name)
+
+    def counters(self, namespace: str) -> dict[str, int]:
+        """Packets of every named counter in a namespace."""
+        return self._nftables(namespace).counters(rules.TABLE)
+
+    def close(self) -> None:
+        """Free the handles. Nothing in the kernel changes."""
+        for nft in self._nft.values():
+            nft.close()
+        self._nft.clear()
+
+    # -- one VPC ---------------------------------------------------------------------------------------------------
+
+    def _apply_vpc(self, world: World, vpc_id: str) -> set[str]:
+        plan = {eni.id: _attachment(world, eni) for eni in world.interfaces_of_vpc(vpc_id)}
+        known = vpc_id in self._plugged
+        if not known:
+            netns.create(vpc_id)
+            ip.sysctl(vpc_id, ROUTER_SYSCTLS)
+        # Rules before links: whatever comes up next is already judged.
+        self._apply_ruleset(vpc_id, self._compile_vpc(world, vpc_id))
+        if not known:
+            self._plugged[vpc_id] = {}
+            self._lay_void(vpc_id)
+        self._plug(world, vpc_id, plan)
+        endpoints = [e for e in world.endpoints if e.interface_id in plan]
+        for endpoint in endpoints:
+            self._apply_endpoint(endpoint, plan[endpoint.interface_id])
+        self._apply_returns(vpc_id, endpoints, plan)
+        return {vpc_id} | {attachment.namespace for attachment in plan.values()}
+
+    def _apply_ruleset(self, namespace: str, ruleset: rules.Ruleset) -> None:
+        nft = self._nftables(namespace)
+        before = self._applied.get(namespace)
+        if before is not None:
+            commands = rules.changes(before, ruleset)
+        elif _applied_fingerprint(nft) == rules.fingerprint(ruleset):
+            commands = ""
+        else:
+            commands = rules.render(ruleset)
+        if commands:
+            self._applied.pop(namespace, None)  # if this fails, the next attempt starts from what the kernel says
+            nft.run(commands)
+        self._applied[namespace] = ruleset
+
+    def _plug(self, world: World, vpc_id: str, plan: dict[str, _Attachment]) -> None:
+        plugged = self._plugged[vpc_id]
+        wanted = {attachment.link: attachment for attachment in plan.values()}
+        if wanted == plugged:
+            return
+        routers = {subnet.router_address for subnet in world.subnets if subnet.vpc_id == vpc_id}
+        ip.batch(vpc_id, [f"address replace {address}/32 dev lo" for address in sorted(routers)])
+        there = {str(link["ifname"]) for link in ip.read(vpc_id, "link", "show")} - {"lo", *VOID}
+        stale = there - set(wanted) | {link for link, old in plugged.items() if wanted.get(link, old) != old}
+        ip.batch(vpc_id, [f"link delete {link}" for link in sorted(stale & there)])
+        for link, attachment in wanted.items():
+            if plugged.get(link) != attachment:
+                _plug_one(vpc_id, attachment, exists=link in there - stale)
+                plugged[link] = attachment
+        self._plugged[vpc_id] = wanted
+
+    def _apply_endpoint(self, endpoint: Endpoint, attachment: _Attachment) -> None:
+        name = attachment.namespace
+        self._apply_ruleset(name, rules.compile_endpoint())
+        if self._preserving.get(name) == endpoint.preserve_client_ip:
+            return
+        there = [rule for rule in ip.read(name, "rule", "show") if rule.get("iif") == "eth0"]
+        if endpoint.preserve_client_ip:
+            # All that arrives is local, whatever its address: replies to clients whose address a socket borrowed.
+            lines = [f"route replace local default dev lo table {LOCAL_TABLE}"]
+            ip.batch(name, lines + ([] if there else [f"rule add iif eth0 lookup {LOCAL_TABLE}"]))
+        else:
+            ip.batch(name, ["rule delete iif eth0" for _ in there])
+        self._preserving[name] = endpoint.preserve_client_ip
+
+    def _apply_returns(self, vpc_id: str, endpoints: list[Endpoint], plan: dict[str, _Attachment]) -> None:
+        wanted = {
+            endpoint.index: (plan[endpoint.interface_id].address, plan[endpoint.interface_id].link)
+            for endpoint in endpoints
+            if endpoint.preserve_client_ip
+        }
+        if self._returns.get(vpc_id) == wanted:
+            return
+        there = {rule["priority"] for rule in ip.read(vpc_id, "rule", "show")}
+        ours = {priority for priority in there if RETURN_PRIORITY < priority <= RETURN_PRIORITY + 4095}
+        lines = [f"rule delete priority {p}" for p in sorted(ours) if p - RETURN_PRIORITY not in wanted]
+        for index, (address, link) in sorted(wanted.items()):
+            # `via ... onlink`, not `dev` alone: else every client address becomes a neighbour entry of its own.
+            lines.append(f"route replace default via {address} dev {link} onlink table {RETURN_TABLE + index}")
+            if RETURN_PRIORITY + index not in ours:
+                mark = f"{index << rules.compile.ENDPOINT_MARK_SHIFT:#x}/{rules.ENDPOINT_MARK_MASK:#x}"
+                lines.append(f"rule add priority {RETURN_PRIORITY + index} fwmark {mark} lookup {RETURN_TABLE + index}")
+        ip.batch(vpc_id, lines)
+        self._returns[vpc_id] = wanted
+
+    def _lay_void(self, vpc_id: str) -> None:
+        there = {link["ifname"] for link in ip.read(vpc_id, "link", "show")}
+        lines = [] if VOID[0] in there else [f"link add {VOID[0]} type veth peer name {VOID[1]}"]
+        lines += [f"link set {link} up" for link in ("lo", *VOID)]
+        ip.batch(vpc_id, [*lines, f"route replace default dev {VOID[0]}"])
+
+    # -- handles ---------------------------------------------------------------------------------------------------
+
+    def _nftables(self, namespace: str) -> Nftables:
+        if namespace not in self._nft:
+            self._nft[namespace] = Nftables(namespace)
+        return self._nft[namespace]
+
+    def _forget(self, namespace: str) -> None:
+        nft = self._nft.pop(namespace, None)
+        if nft is not None:
+            nft.close()
+        for memory in (self._applied, self._plugged, self._returns, self._preserving):
+            memory.pop(namespace, None)
+
+
+def _attachment(world: World, eni: NetworkInterface) -> _Attachment:
+    subnet = world.subnet(eni.subnet_id)
+    assert subnet is not None, "World.check has seen to it"
+    owner = world.endpoint_of_interface(eni.id)
+    instance = next((one for one in world.instances if one.interface_id == eni.id), None)
+    return _Attachment(
+        link=eni.link,
+        address=eni.private_ip_address,
+        router=subnet.router_address,
+        prefix_length=subnet.network.prefixlen,
+        namespace=owner.id if owner else instance.id if instance else eni.id.replace("eni-", "i-"),
+    )
+
+
+def _plug_one(vpc_id: str, attachment: _Attachment, *, exists: bool) -> None:
+    """Make one veth: `link` in the VPC's namespace, eth0 in the interface's own, addressed and routed."""
+    name, link = attachment.namespace, attachment.link
+    netns.create(name)
+    ip.sysctl(name, HOST_SYSCTLS)
+    if not exists:
+        ip.batch(vpc_id, [f"link add {link} type veth peer name eth0 netns {name}"])
+    conf = f"net/ipv4/conf/{link}"
+    ip.sysctl(vpc_id, {f"{conf}/proxy_arp": "1", f"{conf}/rp_filter": "0", f"{conf}/send_redirects": "0"})
+    # Stock kernels hold a proxied ARP answer back for up to 0.8 s, which the first connection would wait for.
+    ip.sysctl(vpc_id, {f"net/ipv4/neigh/{link}/proxy_delay": "0"})
+    ip.batch(vpc_id, [f"link set {link} up", f"route replace {attachment.address}/32 dev {link}"])
+    # The address is a host's alone and the rest of the subnet is behind the router, as in a VPC; the router answers
+    # every ARP request, so a machine configured with the subnet's prefix length works unchanged.
+    inside = f"{attachment.address}/{attachment.prefix_length}"
+    ip.batch(
+        name,
+        [
+            "link set lo up",
+            f"address replace {inside} dev eth0",
+            "link set eth0 up",
+            f"route replace default via {attachment.router}",
+        ],
+    )
+
+
+def _applied_fingerprint(nft: Nftables) -> str:
+    for one in nft.listing(f"list chain inet {rules.TABLE} {rules.APPLIED}"):
+        if "rule" in one:
+            return str(one["rule"].get("comment", ""))
+    return ""

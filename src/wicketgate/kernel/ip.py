@@ -1,0 +1,47 @@
+"""iproute2: batches of ip(8) commands in a namespace, and what there is, as data."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from wicketgate.kernel import netns
+from wicketgate.model import FabricError
+
+
+def batch(namespace: str, lines: list[str]) -> None:
+    """Run ip(8) commands in order in a namespace; stops at the first that fails and raises FabricError naming it."""
+    if not lines:
+        return
+    with netns.entered(namespace):
+        done = subprocess.run(
+            ["ip", "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
+        )
+    if done.returncode != 0:
+        # ip reports "Command failed -:N"; the line itself is what a reader needs.
+        last = done.stderr.strip().splitlines()[-1:] or [""]
+        number = last[0].rpartition(":")[2]
+        line = lines[int(number) - 1] if number.isdigit() and int(number) <= len(lines) else ""
+        raise FabricError(f"ip {line!r} in namespace {namespace}: {done.stderr.strip().splitlines()[0]}")
+
+
+def read(namespace: str, *arguments: str) -> list[dict[str, Any]]:
+    """The JSON answer of an ip(8) command in a namespace. Raises FabricError."""
+    with netns.entered(namespace):
+        done = subprocess.run(["ip", "-json", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise FabricError(f"ip {' '.join(arguments)} in namespace {namespace}: {done.stderr.strip()}")
+    answer: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    return answer
+
+
+def sysctl(namespace: str, values: dict[str, str]) -> None:
+    """Set sysctls of the network stack in a namespace, e.g. `net/ipv4/ip_forward`. Raises FabricError."""
+    with netns.entered(namespace):
+        for key, value in values.items():
+            try:
+                (Path("/proc/sys") / key).write_text(value)
+            except OSError as error:
+                raise FabricError(f"sysctl {key}={value} in namespace {namespace}: {error.strerror}") from error

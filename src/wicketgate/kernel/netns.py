@@ -1,0 +1,109 @@
+"""Network namespaces pinned by name under /run/netns, as ip-netns(8) does, so that `ip netns exec NAME` works on them.
+
+A namespace is a property of a thread: `entered` switches the calling thread and back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from wicketgate.model import FabricError
+
+PINS = Path("/run/netns")
+
+CLONE_NEWNET = 0x40000000
+MS_BIND = 4096
+MNT_DETACH = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_T = TypeVar("_T")
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise FabricError(f"{what}: {os.strerror(number)}")
+
+
+def names() -> set[str]:
+    """The pinned namespaces."""
+    return {path.name for path in PINS.iterdir()} if PINS.is_dir() else set()
+
+
+def create(name: str) -> None:
+    """Make and pin a namespace; nothing happens if it is there. Raises FabricError."""
+    pin = PINS / name
+    if _is_pinned(pin):
+        return
+    PINS.mkdir(mode=0o755, parents=True, exist_ok=True)
+    pin.touch(mode=0o444)
+
+    def make() -> None:
+        _check(_libc.unshare(CLONE_NEWNET), f"cannot make network namespace {name}")
+        source = f"/proc/self/task/{threading.get_native_id()}/ns/net".encode()
+        _check(_libc.mount(source, bytes(pin), b"none", MS_BIND, None), f"cannot pin network namespace {name}")
+
+    in_thread(make)
+
+
+def delete(name: str) -> None:
+    """Unpin a namespace; the kernel removes it, links and all, once no process and no socket is in it."""
+    pin = PINS / name
+    _libc.umount2(bytes(pin), MNT_DETACH)
+    pin.unlink(missing_ok=True)
+
+
+def _is_pinned(pin: Path) -> bool:
+    """A pin is a file of nsfs; a plain file is what a killed `create` left behind."""
+    return pin.exists() and pin.stat().st_dev != pin.parent.stat().st_dev
+
+
+@contextmanager
+def entered(name: str) -> Iterator[None]:
+    """Run the body with this thread, and whatever it starts, in the namespace. Raises FabricError."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(name)
+        try:
+            yield
+        finally:
+            _check(_libc.setns(home, CLONE_NEWNET), "cannot return from a network namespace")
+    finally:
+        os.close(home)
+
+
+def enter(name: str) -> None:
+    """Switch this thread to the namespace for good. Raises FabricError when there is none of that name."""
+    try:
+        there = os.open(PINS / name, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise FabricError(f"there is no network namespace {name}") from None
+    try:
+        _check(_libc.setns(there, CLONE_NEWNET), f"cannot enter network namespace {name}")
+    finally:
+        os.close(there)
+
+
+def in_thread(work: Callable[[], _T]) -> _T:
+    """Run `work` in a thread of its own, which takes its namespace to the grave, and return what it returns."""
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001  # handed to the caller, whatever it is
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,1 @@
+"""The lab: two VPCs, real sshd's and two clients on one machine, always inside namespaces of their own."""

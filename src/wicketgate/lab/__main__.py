@@ -1,0 +1,117 @@
+"""`python -m wicketgate.lab`: what `wicketgate lab` runs inside the sandbox."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from wicketgate.lab.lab import Lab
+from wicketgate.lab.topology import TopologyError, load
+from wicketgate.lab.tour import Row, Tour
+from wicketgate.model import WicketgateError
+
+
+def main() -> int:
+    """Bring the lab up; walk the tour, or stay until Ctrl-C. Exit code 1 for a mismatch, 2 for a bad file."""
+    parser = argparse.ArgumentParser(prog="wicketgate lab")
+    parser.add_argument("--topology", type=Path)
+    parser.add_argument("--tour", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        topology = load(arguments.topology)
+    except TopologyError as error:
+        print(error, file=sys.stderr)
+        return 2
+    lab = Lab(topology)
+    try:
+        lab.start()
+        if arguments.tour:
+            return _tour(lab, as_json=arguments.json)
+        _stay(lab)
+    except WicketgateError as error:
+        print(f"wicketgate lab: {error}", file=sys.stderr)
+        return 1
+    finally:
+        lab.stop()
+    return 0
+
+
+def _tour(lab: Lab, *, as_json: bool) -> int:
+    """Walk the tour and print it. Returns the exit code."""
+
+    def progress(row: Row) -> None:
+        if not as_json and sys.stderr.isatty():
+            print(f"\r\033[K{'ok  ' if row.passed else 'FAIL'} {row.section}: {row.what}", end="", file=sys.stderr)
+
+    rows = Tour(lab, progress).run()
+    if not as_json and sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    failed = [row for row in rows if not row.passed]
+    if as_json:
+        print(json.dumps({"rows": [row.as_dict() for row in rows], "failed": len(failed)}, indent=1))
+    elif sys.stdout.isatty():
+        _print_rich(rows)
+    else:
+        for row in rows:
+            mark = "ok  " if row.passed else "FAIL"
+            print(f"{mark} | {row.section} | {row.what} | expected: {row.expected} | seen: {row.seen}")
+    if not as_json:
+        print(f"{len(rows)} statements tried with real packets, {len(failed)} not as expected")
+    return 1 if failed else 0
+
+
+def _print_rich(rows: list[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="EC2 Instance Connect Endpoint: security groups and IAM, expected and seen", show_lines=False)
+    for column in ("", "what", "expected", "seen"):
+        table.add_column(column, overflow="fold")
+    section = ""
+    for row in rows:
+        if row.section != section:
+            section = row.section
+            table.add_section()
+            table.add_row("", Text(section, style="bold"))
+        mark = Text("ok", style="green") if row.passed else Text("FAIL", style="bold red")
+        table.add_row(mark, row.what, row.expected, row.seen)
+    Console().print(table)
+
+
+def _stay(lab: Lab) -> None:
+    """Print what to try and wait for Ctrl-C or SIGTERM."""
+    web = lab.address("plain", "web-1") if any(vpc.name == "plain" for vpc in lab.world.vpcs) else None
+    print("The lab is up; Ctrl-C ends it. In another terminal:\n")
+    print("  wicketgate shell                      a shell at client `office`, as user `admin`")
+    print("  wicketgate shell --client home --user operator -- COMMAND\n")
+    print("Endpoints and machines (clients: " + ", ".join(f"{n} {a}" for n, a in lab.topology.clients.items()) + "):")
+    for endpoint in lab.world.endpoints:
+        kept = "on" if endpoint.preserve_client_ip else "off"
+        print(f"  {endpoint.id}  client IP preservation {kept}\n    {endpoint.dns_name}")
+        vpc = lab.world.vpc_of_subnet(endpoint.subnet_id)
+        for instance in lab.world.instances:
+            eni = lab.interface(instance)
+            if lab.world.vpc_of_subnet(eni.subnet_id).id == vpc.id:
+                groups = ", ".join(g.name for i in eni.group_ids if (g := lab.world.group(i)) is not None)
+                print(f"    {instance.name:10} {eni.private_ip_address:15} {instance.id}  groups: {groups}")
+    if web is not None:
+        print("\nIn that shell, with this client and with the stock AWS CLI as ssh's ProxyCommand:")
+        for aws in (None, "aws"):
+            proxy = lab.tunnel_command("plain", web, aws=aws)
+            print(f"  {shlex.join(lab.ssh_command(proxy, web))}")
+        print(flush=True)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    ended.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""The loop of netd: Worlds from the feed, dial requests from the gateways; one thread, nothing in it waits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from wicketgate import ipc
+from wicketgate.kernel.dial import dial
+from wicketgate.kernel.fabric import Fabric
+from wicketgate.model import CONNECTABLE_STATES, Endpoint, FabricError, World, WorldError
+from wicketgate.netd.reuse import UrlMemory
+from wicketgate.netd.slots import Slots
+from wicketgate.tunnel.dial import DialReply, DialRequest, RefusalKind
+from wicketgate.tunnel.targets import client_refusal, target_refusal
+
+
+class NetdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `serve` tells netd at start."""
+
+    feed_fd: int
+    """Stream socket: Worlds come in, acknowledgements go out."""
+    gateway_fds: list[int]
+    """SOCK_SEQPACKET sockets, one a gateway worker."""
+    state_directory: str
+    """Where slots live; only netd may enter it."""
+
+
+class _Refused(Exception):  # never leaves this module
+    def __init__(self, kind: RefusalKind, message: str, number: int = 0) -> None:
+        super().__init__(message)
+        self.kind, self.message, self.number = kind, message, number
+
+
+@dataclass
+class Netd:
+    """netd's state: what it was told, and handles to what it made. `run` returns when `serve` is gone."""
+
+    config: NetdConfig
+    world: World = field(default_factory=World)
+    fabric: Fabric = field(default_factory=Fabric)
+    memory: UrlMemory = field(default_factory=UrlMemory)
+
+    def run(self) -> None:
+        """Serve until the feed ends. Rules, links and established connections stay as they are."""
+        slots = Slots(Path(self.config.state_directory) / "slots")
+        feed = socket.socket(fileno=self.config.feed_fd)
+        feed.setblocking(True)
+        with selectors.DefaultSelector() as selector:
+            selector.register(feed, selectors.EVENT_READ)
+            for descriptor in self.config.gateway_fds:
+                gateway = socket.socket(fileno=descriptor)
+                gateway.setblocking(False)
+                selector.register(gateway, selectors.EVENT_READ, gateway)
+            while True:
+                for key, _ in selector.select():
+                    if key.data is None:
+                        try:
+                            self._read_world(feed)
+                        except EOFError:
+                            return
+                    else:
+                        self._serve(key.data, slots)
+
+    def _read_world(self, feed: socket.socket) -> None:
+        data = ipc.read_frame(feed)
+        try:
+            world = World.from_json(data)
+            self.fabric.apply(world)
+        except (FabricError, WorldError) as error:
+            # The old World stays in force. A fresh Fabric has no memory and so starts from what the kernel says.
+            self.fabric.close()
+            self.fabric = Fabric()
+            feed.sendall(ipc.failure(str(error)))
+            return
+        self.world = world
+        feed.sendall(ipc.acknowledgement(world.revision))
+
+    def _serve(self, gateway: socket.socket, slots: Slots) -> None:
+        """Answer one request; a worker that sends nonsense gets no answer, one that is gone is left to `serve`."""
+        try:
+            message = gateway.recv(ipc.MAX_MESSAGE)
+        except OSError:
+            return
+        try:
+            request = msgspec.json.decode(message, type=DialRequest)
+        except msgspec.DecodeError:
+            return
+        descriptors: list[int] = []
+        try:
+            sock, lease, source = self._grant(request, slots)
+            descriptors = [sock.detach(), lease]
+            reply = DialReply(id=request.id, revision=self.world.revision, source_address=source)
+        except _Refused as refused:
+            reply = DialReply(
+                id=request.id,
+                revision=self.world.revision,
+                refused=refused.kind,
+                message=refused.message,
+                errno=refused.number,
+            )
+        try:
+            socket.send_fds(gateway, [msgspec.json.encode(reply)], descriptors)
+        except OSError:
+            pass  # the worker is gone or drowning; closing our copies frees slot and socket
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _grant(self, request: DialRequest, slots: Slots) -> tuple[socket.socket, int, str]:
+        """The socket, the lease and the address the target will see. Raises _Refused."""
+        world = self.world
+        endpoint = world.endpoint(request.endpoint_id)
+        if endpoint is None or endpoint.state not in CONNECTABLE_STATES:
+            state = f"is {endpoint.state}" if endpoint else "does not exist"
+            raise _Refused("endpoint", f"{request.endpoint_id} {state}")
+        reason = target_refusal(world, endpoint, request.address)
+        if reason is not None:
+            raise _Refused("target", reason)
+        client = self._client_address(endpoint, request.client_address)
+        reuse = self.memory.refusal(
+            request.signature,
+            request.client_address,
+            request.signature_expires,
+            time.time(),
+            world.settings.url_reuse,
+        )
+        if reuse is not None:
+            raise _Refused("url-reused", reuse)
+        limit = world.settings.max_tunnels_per_endpoint
+        lease = slots.take(endpoint.id, limit)
+        if lease is None:
+            raise _Refused("limit", f"{endpoint.id} has {limit} tunnels open, its limit")
+        try:
+            sock, result = dial(endpoint.id, request.address, request.port, client)
+        except (OSError, FabricError) as error:
+            os.close(lease)
+            number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
+            raise _Refused("connect", f"cannot connect from {client or endpoint.id}: {error}", number) from error
+        if result not in (0, errno.EINPROGRESS):
+            sock.close()
+            os.close(lease)
+            raise _Refused("connect", os.strerror(result), result)
+        return sock, lease, client or str(sock.getsockname()[0])
+
+    def _client_address(self, endpoint: Endpoint, client_address: str) -> str | None:
+        """The address to connect from: the client's, or None for the endpoint's own. Raises _Refused."""
+        if not endpoint.preserve_client_ip:
+            return None
+        reason = client_refusal(self.world, endpoint, client_address)
+        if reason is None:
+            return client_address
+        if self.world.settings.unpreservable_client == "endpoint-address":
+            return None
+        raise _Refused("client-address", reason)

@@ -1,0 +1,32 @@
+"""World -> ruleset -> nftables, and `walk`, the executable model of what the kernel does with it. Pure."""
+
+from wicketgate.rules.compile import (
+    APPLIED,
+    ENDPOINT_MARK_MASK,
+    TABLE,
+    compile_endpoint,
+    compile_vpc,
+    endpoint_mark,
+)
+from wicketgate.rules.ir import Chain, Hook, Rule, Ruleset
+from wicketgate.rules.nft import changes, fingerprint, render
+from wicketgate.rules.walk import Packet, Walk, walk
+
+__all__ = [
+    "APPLIED",
+    "ENDPOINT_MARK_MASK",
+    "TABLE",
+    "Chain",
+    "Hook",
+    "Packet",
+    "Rule",
+    "Ruleset",
+    "Walk",
+    "changes",
+    "compile_endpoint",
+    "compile_vpc",
+    "endpoint_mark",
+    "fingerprint",
+    "render",
+    "walk",
+]

@@ -1,0 +1,253 @@
+"""World -> the ruleset of one VPC's router namespace, and of one endpoint's.
+
+How a packet travels through the VPC's namespace:
+
+    prerouting raw      counts what comes from an endpoint's interface
+    prerouting mangle   replies of an endpoint's flows: connection mark -> packet mark -> route back to the endpoint
+    forward mangle      an endpoint's new flows get its mark
+    forward filter      forward -> source check -> established? accept
+                        -> to an endpoint's interface? drop
+                        -> snd_<link>  the sender's outbound groups, each rule that matches: goto receive
+                        -> receive -> rcv_<link>  the receiver's inbound groups, each rule that matches: accept
+                        -> drop; what an endpoint sent is rejected instead, so that a refused dial fails at once
+    postrouting         counts what goes to an endpoint's interface
+
+Unknown interfaces match no map entry and fall to the policy, drop. Group references are judged by the *interface* the
+packet came in by or will leave by, never by its address: that is why a rule that names the endpoint's group holds with
+client IP preservation on and off, and why a forged source address gains nothing.
+
+One chain per group and direction, rewritten whole when a rule changes; membership is one set element per interface.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from wicketgate.model import Endpoint, NetworkInterface, SecurityGroup, SecurityGroupRule, World
+from wicketgate.rules.ir import (
+    Accept,
+    Address,
+    Chain,
+    CopyMark,
+    Count,
+    CtReply,
+    CtState,
+    Dispatch,
+    Drop,
+    Family,
+    Goto,
+    Hook,
+    Icmp,
+    InterfaceIn,
+    InterfaceIs,
+    Jump,
+    Match,
+    Ports,
+    Protocol,
+    Reject,
+    Rule,
+    Ruleset,
+    SetCtMark,
+    SetMark,
+    SourceNotIn,
+)
+
+TABLE = "wicketgate"
+APPLIED = "applied"
+"""A chain without a hook that carries the fingerprint of the ruleset in its comment."""
+
+ENDPOINT_MARK_SHIFT = 16
+ENDPOINT_MARK_MASK = 0x0FFF0000
+"""Bits 16-27 of connection and packet marks: the endpoint a flow came from. Bits 28-31 are the operator's."""
+
+PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
+
+RAW, MANGLE, FILTER = -300, -150, 0
+
+
+def endpoint_mark(endpoint: Endpoint) -> int:
+    """The mark of an endpoint's flows."""
+    return endpoint.index << ENDPOINT_MARK_SHIFT
+
+
+def compile_vpc(world: World, vpc_id: str) -> Ruleset:
+    """The whole ruleset of a VPC's router namespace."""
+    interfaces = world.interfaces_of_vpc(vpc_id)
+    groups = [group for group in world.groups if group.vpc_id == vpc_id]
+    endpoints = {eni.link: found for eni in interfaces if (found := world.endpoint_of_interface(eni.id)) is not None}
+    chains = _base_chains(endpoints)
+    for group in groups:
+        chains[_in(group)] = Chain(tuple(_group_rule(rule) for rule in group.inbound))
+        chains[_out(group)] = Chain(tuple(_group_rule(rule) for rule in group.outbound))
+    for eni in interfaces:
+        chains[f"snd_{eni.link}"] = _sender_chain(eni, endpoints.get(eni.link))
+        chains[f"rcv_{eni.link}"] = _receiver_chain(eni)
+    for link, endpoint in endpoints.items():
+        chains[f"refuse_{link}"] = Chain((Rule(statements=(SetMark(endpoint_mark(endpoint)),), verdict=Reject()),))
+    links = [eni.link for eni in interfaces]
+    free = {eni.link for eni in interfaces if not eni.source_dest_check}
+    free |= {link for link, endpoint in endpoints.items() if endpoint.preserve_client_ip}
+    return Ruleset(
+        chains=chains,
+        interface_sets={
+            "endpoints": frozenset(endpoints),
+            "any_source": frozenset(free),
+            **{_set(group.id): frozenset(eni.link for eni in world.members(group.id)) for group in groups},
+        },
+        source_sets={"sources": frozenset((eni.link, eni.private_ip_address) for eni in interfaces)},
+        maps={
+            "senders": {link: f"snd_{link}" for link in links},
+            "receivers": {link: f"rcv_{link}" for link in links},
+            "refusals": {link: f"refuse_{link}" for link in endpoints},
+        },
+        counters=_counters(chains),
+    )
+
+
+def compile_endpoint() -> Ruleset:
+    """The ruleset of an endpoint's own namespace: only what it asked for comes in; it forwards nothing."""
+    return Ruleset(
+        chains={
+            "input": Chain(
+                (
+                    Rule((CtState(("established", "related")),), verdict=Accept()),
+                    Rule((InterfaceIs("iif", "lo"),), verdict=Accept()),
+                    Rule(statements=(Count("uninvited"),), verdict=Drop()),
+                ),
+                Hook("input", FILTER, "drop"),
+            ),
+            "forward": Chain((), Hook("forward", FILTER, "drop")),
+        },
+        counters=frozenset({"uninvited"}),
+    )
+
+
+def _base_chains(endpoints: dict[str, Endpoint]) -> dict[str, Chain]:
+    preserving = {link: endpoint for link, endpoint in endpoints.items() if endpoint.preserve_client_ip}
+    return {
+        "count_from": Chain(
+            tuple(Rule((InterfaceIs("iif", link),), (Count(f"from_{link}"),)) for link in endpoints),
+            Hook("prerouting", RAW),
+        ),
+        "way_back": Chain(
+            (Rule((CtReply(ENDPOINT_MARK_MASK),), (CopyMark(ENDPOINT_MARK_MASK),)),),
+            Hook("prerouting", MANGLE),
+        ),
+        "mark_flows": Chain(
+            tuple(
+                Rule(
+                    (InterfaceIs("iif", link), CtState(("new",))),
+                    (SetCtMark(endpoint_mark(endpoint), ENDPOINT_MARK_MASK),),
+                )
+                for link, endpoint in preserving.items()
+            ),
+            Hook("forward", MANGLE),
+        ),
+        "forward": Chain(
+            (
+                # IPv6 has no source check yet, so none of it passes; the namespaces have it switched off as well.
+                Rule((Family(6),), (Count("ipv6"),), Drop()),
+                # Before `established`: a forged source must not ride on somebody else's connection.
+                Rule(
+                    (InterfaceIn("iif", "any_source", negate=True), SourceNotIn("sources")),
+                    (Count("forged_source"),),
+                    Drop(),
+                ),
+                Rule((CtState(("established", "related")),), verdict=Accept()),
+                Rule((CtState(("invalid",)),), (Count("invalid"),), Drop()),
+                Rule((InterfaceIn("oif", "endpoints"),), (Count("to_endpoint"),), Drop()),
+                Rule(verdict=Dispatch("iif", "senders")),
+            ),
+            Hook("forward", FILTER, "drop"),
+        ),
+        "receive": Chain(
+            (
+                Rule(verdict=Dispatch("oif", "receivers")),
+                Rule(verdict=Dispatch("iif", "refusals")),
+                Rule(verdict=Drop()),
+            )
+        ),
+        # Nobody talks to the VPC router itself.
+        "router": Chain((), Hook("input", FILTER, "drop")),
+        "count_to": Chain(
+            tuple(Rule((InterfaceIs("oif", link),), (Count(f"to_{link}"),)) for link in endpoints),
+            Hook("postrouting", FILTER),
+        ),
+    }
+
+
+def _sender_chain(eni: NetworkInterface, endpoint: Endpoint | None) -> Chain:
+    refusal = Drop() if endpoint is None else Goto(f"refuse_{eni.link}")
+    return Chain(
+        (
+            *(Rule(verdict=Jump(f"out_{_hex(group_id)}")) for group_id in eni.group_ids),
+            Rule(statements=(Count(f"snd_stop_{eni.link}"),), verdict=refusal),
+        )
+    )
+
+
+def _receiver_chain(eni: NetworkInterface) -> Chain:
+    return Chain(
+        (
+            *(Rule(verdict=Jump(f"in_{_hex(group_id)}")) for group_id in eni.group_ids),
+            Rule(statements=(Count(f"rcv_stop_{eni.link}"),), verdict=Dispatch("iif", "refusals")),
+            Rule(verdict=Drop()),
+        )
+    )
+
+
+def _group_rule(rule: SecurityGroupRule) -> Rule:
+    matches = (*_peer(rule), *_protocol(rule))
+    return Rule(matches, verdict=Goto("receive") if rule.is_egress else Accept(), comment=rule.id)
+
+
+def _peer(rule: SecurityGroupRule) -> tuple[Match, ...]:
+    if rule.referenced_group_id is not None:
+        return (InterfaceIn("oif" if rule.is_egress else "iif", _set(rule.referenced_group_id)),)
+    network = ipaddress.ip_network(rule.cidr_ipv4 or rule.cidr_ipv6 or "", strict=False)
+    if network.prefixlen == 0:
+        return (Family(4 if network.version == 4 else 6),)
+    return (Address("daddr" if rule.is_egress else "saddr", network),)
+
+
+def _protocol(rule: SecurityGroupRule) -> tuple[Match, ...]:
+    if rule.ip_protocol == "-1":
+        return ()
+    number = PROTOCOL_NUMBERS.get(rule.ip_protocol) or int(rule.ip_protocol)
+    if number == 6:
+        return (Ports(6, rule.from_port, rule.to_port),)
+    if number == 17:
+        return (Ports(17, rule.from_port, rule.to_port),)
+    if number in (1, 58):
+        version: int = 4 if number == 1 else 6
+        if rule.from_port == -1:
+            # ICMP is a protocol of IPv4 and ICMPv6 of IPv6: the number alone would also match it carried in the other.
+            return (Family(4 if version == 4 else 6), Protocol(number))
+        return (Icmp(4 if version == 4 else 6, rule.from_port, None if rule.to_port == -1 else rule.to_port),)
+    return (Protocol(number),)
+
+
+def _counters(chains: dict[str, Chain]) -> frozenset[str]:
+    return frozenset(
+        statement.counter
+        for chain in chains.values()
+        for rule in chain.rules
+        for statement in rule.statements
+        if isinstance(statement, Count)
+    )
+
+
+def _hex(group_id: str) -> str:
+    return group_id.removeprefix("sg-")
+
+
+def _set(group_id: str) -> str:
+    return f"members_{_hex(group_id)}"
+
+
+def _in(group: SecurityGroup) -> str:
+    return f"in_{_hex(group.id)}"
+
+
+def _out(group: SecurityGroup) -> str:
+    return f"out_{_hex(group.id)}"

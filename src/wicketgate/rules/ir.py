@@ -1,0 +1,212 @@
+"""The ruleset as values: what `compile` writes, `nft` renders and `walk` executes.
+
+Only what our rules use exists here. Every expression is a frozen value, so two rulesets compare by content and a
+change is the difference of two values.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Literal
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# -- expressions: what must hold for a rule to act ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CtState:
+    """The packet's connection is in one of these states."""
+
+    states: tuple[Literal["new", "established", "related", "invalid"], ...]
+
+
+@dataclass(frozen=True)
+class CtReply:
+    """The packet travels in the reply direction of a connection whose mark has one of `mask`'s bits set."""
+
+    mask: int
+
+
+@dataclass(frozen=True)
+class InterfaceIn:
+    """The device the packet entered (`side="iif"`) or will leave by (`"oif"`) is, or is not, in a named set."""
+
+    side: Literal["iif", "oif"]
+    set_name: str
+    negate: bool = False
+
+
+@dataclass(frozen=True)
+class InterfaceIs:
+    """The device is exactly this one."""
+
+    side: Literal["iif", "oif"]
+    name: str
+
+
+@dataclass(frozen=True)
+class SourceNotIn:
+    """(device entered by, IPv4 source address) is not in a named set: the source check."""
+
+    set_name: str
+
+
+@dataclass(frozen=True)
+class Address:
+    """The source or destination address lies in a range."""
+
+    side: Literal["saddr", "daddr"]
+    network: Network
+
+
+@dataclass(frozen=True)
+class Family:
+    """The packet is IPv4 (4) or IPv6 (6)."""
+
+    version: Literal[4, 6]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The layer-4 protocol number."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP (6) or UDP (17) with a destination port in an inclusive range."""
+
+    protocol: Literal[6, 17]
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Icmp:
+    """ICMP (version 4) or ICMPv6 (version 6) of a type, and of a code unless code is None."""
+
+    version: Literal[4, 6]
+    type: int
+    code: int | None
+
+
+Match = CtState | CtReply | InterfaceIn | InterfaceIs | SourceNotIn | Address | Family | Protocol | Ports | Icmp
+
+# -- statements and verdicts -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Count:
+    """Count packets and bytes in a named counter."""
+
+    counter: str
+
+
+@dataclass(frozen=True)
+class SetCtMark:
+    """Set the bits of `mask` in the connection's mark to `value`, leaving the others."""
+
+    value: int
+    mask: int
+
+
+@dataclass(frozen=True)
+class SetMark:
+    """Set the packet's mark."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class CopyMark:
+    """Copy the bits of `mask` from the connection's mark to the packet's."""
+
+    mask: int
+
+
+@dataclass(frozen=True)
+class Accept:
+    """The packet passes this hook."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """The packet vanishes."""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """The packet vanishes and its sender is told: ICMP administratively prohibited (RFC 1812 section 5.2.7.1)."""
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Go on in another chain and come back when it decides nothing."""
+
+    chain: str
+
+
+@dataclass(frozen=True)
+class Goto:
+    """Go on in another chain and do not come back."""
+
+    chain: str
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Go to the chain that a named map has for the packet's device; go on when it has none."""
+
+    side: Literal["iif", "oif"]
+    map_name: str
+
+
+Statement = Count | SetCtMark | SetMark | CopyMark
+Verdict = Accept | Drop | Reject | Jump | Goto | Dispatch
+
+
+# -- containers --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rule:
+    """All matches hold -> the statements run, then the verdict decides (None: the next rule)."""
+
+    matches: tuple[Match, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    verdict: Verdict | None = None
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Where in the kernel a base chain runs, and what happens to a packet that reaches its end."""
+
+    hook: Literal["prerouting", "input", "forward", "output", "postrouting"]
+    priority: int
+    policy: Literal["accept", "drop"] = "accept"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Rules in order; a base chain when it has a hook."""
+
+    rules: tuple[Rule, ...]
+    hook: Hook | None = None
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """One nftables table of the `inet` family."""
+
+    chains: dict[str, Chain] = field(default_factory=dict)
+    interface_sets: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Set name -> device names."""
+    source_sets: dict[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    """Set name -> (device name, IPv4 address)."""
+    maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Map name -> device name -> chain to go to."""
+    counters: frozenset[str] = frozenset()

@@ -1,0 +1,136 @@
+"""The executable model: what the kernel does with a packet under a ruleset, by nft's own rules.
+
+`walk` knows nothing of security groups. It runs the very values that `nft` renders, so model and kernel can be compared
+packet by packet, and a compiler that writes the wrong thing is told from a model that reads it wrongly.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+from wicketgate.rules import ir
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A packet at a hook, with what connection tracking says of it."""
+
+    iif: str
+    oif: str
+    saddr: str
+    daddr: str
+    protocol: int
+    dport: int = 0
+    """Destination port; for ICMP the type."""
+    code: int = 0
+    ct_state: Literal["new", "established", "related", "invalid"] = "new"
+    ct_reply: bool = False
+    ct_mark: int = 0
+
+    @property
+    def version(self) -> int:
+        """4 or 6."""
+        return ipaddress.ip_address(self.daddr).version
+
+
+@dataclass
+class Walk:
+    """What became of the packet, and the way it took."""
+
+    outcome: Literal["accept", "drop", "reject"] = "accept"
+    chains: list[str] = field(default_factory=list)
+    counted: list[str] = field(default_factory=list)
+    decided_by: str = ""
+    """Comment of the last commented rule that matched: the id of a security group rule."""
+    mark: int = 0
+    ct_mark: int = 0
+
+
+def walk(ruleset: ir.Ruleset, packet: Packet, hook: str = "forward") -> Walk:
+    """Run a packet through every base chain of a hook, by priority, until one drops it."""
+    result = Walk(ct_mark=packet.ct_mark)
+    bases = [(name, chain) for name, chain in ruleset.chains.items() if chain.hook and chain.hook.hook == hook]
+    for name, chain in sorted(bases, key=lambda one: one[1].hook.priority if one[1].hook else 0):
+        policy = chain.hook.policy if chain.hook else "accept"
+        result.outcome = _run(ruleset, packet, name, result) or policy
+        if result.outcome != "accept":
+            break
+    return result
+
+
+def _run(ruleset: ir.Ruleset, packet: Packet, name: str, result: Walk) -> Literal["accept", "drop", "reject"] | None:
+    """Run one chain; None when it decides nothing."""
+    result.chains.append(name)
+    for rule in ruleset.chains[name].rules:
+        if not all(_holds(match, packet, ruleset, result) for match in rule.matches):
+            continue
+        result.decided_by = rule.comment or result.decided_by
+        for statement in rule.statements:
+            _act(statement, result)
+        match rule.verdict:
+            case None:
+                continue
+            case ir.Accept():
+                return "accept"
+            case ir.Drop():
+                return "drop"
+            case ir.Reject():
+                return "reject"
+            case ir.Jump(chain):
+                outcome = _run(ruleset, packet, chain, result)
+                if outcome is not None:
+                    return outcome
+            case ir.Goto(chain):
+                return _run(ruleset, packet, chain, result)
+            case ir.Dispatch(side, map_name):
+                target = ruleset.maps[map_name].get(packet.iif if side == "iif" else packet.oif)
+                if target is not None:
+                    return _run(ruleset, packet, target, result)
+    return None
+
+
+def _holds(match: ir.Match, packet: Packet, ruleset: ir.Ruleset, result: Walk) -> bool:
+    match match:
+        case ir.CtState(states):
+            return packet.ct_state in states
+        case ir.CtReply(mask):
+            return packet.ct_reply and bool(result.ct_mark & mask)
+        case ir.InterfaceIn(side, set_name, negate):
+            return (_device(packet, side) in ruleset.interface_sets[set_name]) is not negate
+        case ir.InterfaceIs(side, name):
+            return _device(packet, side) == name
+        case ir.SourceNotIn(set_name):
+            # `ip saddr` implies IPv4: for other packets the expression does not match at all.
+            return packet.version == 4 and (packet.iif, packet.saddr) not in ruleset.source_sets[set_name]
+        case ir.Address(side, network):
+            address = ipaddress.ip_address(packet.saddr if side == "saddr" else packet.daddr)
+            return address.version == network.version and address in network
+        case ir.Family(version):
+            return packet.version == version
+        case ir.Protocol(number):
+            return packet.protocol == number
+        case ir.Ports(protocol, first, last):
+            return packet.protocol == protocol and first <= packet.dport <= last
+        case ir.Icmp(version, kind, code):
+            number = 1 if version == 4 else 58
+            typed = packet.version == version and packet.protocol == number and packet.dport == kind
+            return typed and code in (None, packet.code)
+    assert_never(match)
+
+
+def _device(packet: Packet, side: Literal["iif", "oif"]) -> str:
+    return packet.iif if side == "iif" else packet.oif
+
+
+def _act(statement: ir.Statement, result: Walk) -> None:
+    match statement:
+        case ir.Count(counter):
+            result.counted.append(counter)
+        case ir.SetCtMark(value, mask):
+            result.ct_mark = result.ct_mark & ~mask | value
+        case ir.SetMark(value):
+            result.mark = value
+        case ir.CopyMark(mask):
+            result.mark = result.ct_mark & mask

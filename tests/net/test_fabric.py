@@ -1,0 +1,220 @@
+"""The fabric in a real kernel: who reaches whom, what is refused and how fast, and what reconcile leaves alone."""
+
+import errno
+import itertools
+import time
+
+import msgspec
+import pytest
+
+from tests.net.worlds import CLIENT, ENDPOINT, VPC, attempt, listening, preserving, rule, sg, world
+from wicketgate import rules
+from wicketgate.kernel import ip, netns
+from wicketgate.kernel.fabric import Fabric
+from wicketgate.kernel.nftables import Nftables
+from wicketgate.model import FabricError, World
+
+GROUPS = {
+    "endpoint": [rule("out", "tcp", (22, 22), "sg:web")],
+    "web": [
+        rule("in", "tcp", (22, 22), "sg:endpoint"),
+        rule("in", "tcp", (80, 80), "sg:web"),
+        rule("out", "tcp", (80, 80), "sg:web"),
+        rule("out", "tcp", (5432, 5432), "sg:db"),
+    ],
+    "db": [rule("in", "tcp", (5432, 5432), "10.0.1.0/24")],
+    "closed": [],
+}
+MEMBERS = {"web-1": ["web"], "web-2": ["web"], "db-1": ["db"], "closed-1": ["closed"]}
+PORTS = (22, 80, 5432)
+
+EXPECTED = """
+endpoint web-1 22
+endpoint web-2 22
+web-1 web-2 80
+web-2 web-1 80
+web-1 db-1 5432
+web-2 db-1 5432
+"""
+
+
+@pytest.mark.parametrize("preserve", [False, True])
+def test_connectivity_matrix(fabric, preserve):
+    """Exactly the pairs that the groups allow connect, all others do not, in both modes."""
+    made = world(GROUPS, MEMBERS, preserve=preserve)
+    fabric.apply(made)
+    seen = set()
+    with listening(made, PORTS):
+        for sender, receiver, port in itertools.product(made.interfaces, made.interfaces, PORTS):
+            if sender.link != receiver.link:
+                outcome = attempt(made, sender, receiver.private_ip_address, port, wait=0.02)
+                if outcome == "connected":
+                    seen.add(f"{sender.link} {receiver.link} {port}")
+    assert sorted(seen) == sorted(EXPECTED.split("\n")[1:-1])
+
+
+@pytest.mark.parametrize("preserve", [False, True])
+def test_refused_dial_answers_at_once(fabric, preserve):
+    """200 of 200 dials that the rules refuse fail within 50 ms, and so does one to an address without a machine."""
+    made = world(GROUPS, MEMBERS, preserve=preserve)
+    fabric.apply(made)
+    for address in ["10.0.1.13"] * 200 + ["10.0.1.99", "10.0.200.1"]:
+        started = time.monotonic()
+        outcome = attempt(made, made.interfaces[0], address, 22, wait=1.0)
+        took = time.monotonic() - started
+        assert (outcome, took < 0.05) == ("EHOSTUNREACH", True), (address, took)
+
+
+def test_forged_source_gains_nothing(fabric):
+    """An instance that sends with the endpoint's or a client's address is dropped by the source check, and counted."""
+    for preserve, forged in ((False, "10.0.1.10"), (True, CLIENT)):
+        made = world({**GROUPS, "db": [rule("out", "-1", (-1, -1), "0.0.0.0/0")]}, MEMBERS, preserve=preserve)
+        fabric.apply(made)
+        before = fabric.counters(VPC)["forged_source"]
+        with listening(made, (22,)):
+            assert attempt(made, made.interfaces[3], "10.0.1.11", 22, source=forged) == "nothing"
+        assert fabric.counters(VPC)["forged_source"] > before
+
+
+def test_nobody_connects_to_an_endpoint(fabric):
+    """A new packet towards the endpoint's interface is dropped and counted, whatever the inbound rules say."""
+    for inbound in ([], [rule("in", "-1", (-1, -1), "0.0.0.0/0")]):
+        groups = {**GROUPS, "endpoint": inbound, "web": [rule("out", "-1", (-1, -1), "0.0.0.0/0")]}
+        made = world(groups, MEMBERS)
+        fabric.apply(made)
+        before = fabric.counters(VPC)["to_endpoint"]
+        assert attempt(made, made.interfaces[1], "10.0.1.10", 22) == "nothing"
+        assert fabric.counters(VPC)["to_endpoint"] > before
+
+
+def test_tracked_flow_survives_its_rule(fabric):
+    """Taking a rule away refuses new connections and leaves an established one alone (EC2 User Guide, tracking)."""
+    import socket
+
+    from wicketgate.kernel.dial import dial
+
+    made = world(GROUPS, MEMBERS)
+    fabric.apply(made)
+    with netns.entered(made.instances[0].id):
+        listener = socket.create_server(("0.0.0.0", 22))
+    with listener:
+        sock, _ = dial(ENDPOINT, "10.0.1.11", 22, None)
+        peer, _ = listener.accept()
+        fabric.apply(msgspec.structs.replace(made, revision=2, groups=tuple(_emptied(made, "web"))))
+        assert attempt(made, made.interfaces[0], "10.0.1.11", 22) == "EHOSTUNREACH"
+        sock.setblocking(True)
+        sock.sendall(b"still here")
+        assert peer.recv(32) == b"still here"
+        sock.close()
+        peer.close()
+
+
+def _emptied(made, name):
+    return (msgspec.structs.replace(one, rules=()) if one.name == name else one for one in made.groups)
+
+
+def test_incremental_equals_whole(fabric):
+    """Every way to a World gives the same ruleset in the kernel as building it whole."""
+    worlds = [
+        world(GROUPS, MEMBERS, revision=1),
+        world(GROUPS, {**MEMBERS, "closed-1": ["closed", "web"]}, revision=2),
+        world({**GROUPS, "extra": [rule("in", "udp", (53, 53), "0.0.0.0/0")]}, MEMBERS, preserve=True, revision=3),
+        world({"endpoint": [], "web": []}, {"web-1": ["web"]}, revision=4),
+    ]
+    for made in [*worlds, *reversed(worlds), worlds[2]]:
+        fabric.apply(made)
+        grown = _normal(VPC)
+        nft = Nftables(VPC)
+        nft.run(rules.render(rules.compile_vpc(made, VPC)))
+        nft.close()
+        assert grown == _normal(VPC)
+
+
+def _normal(namespace):
+    """The ruleset as the kernel lists it, without counts, handles and order of declaration."""
+    nft = Nftables(namespace)
+    try:
+        listed = nft.run(f"list table inet {rules.TABLE}")
+    finally:
+        nft.close()
+    blocks, current = [], []
+    for line in listed.splitlines()[1:-1]:
+        line = " ".join(word for word in line.split())
+        if line.startswith("packets"):
+            continue
+        if "counter packets" in line:
+            line = 'counter comment "' + line.split('"')[1]
+        current.append(line)
+        if line == "}":
+            blocks.append("\n".join(sorted(current) if "elements" in " ".join(current) else current))
+            current = []
+    return sorted(blocks)
+
+
+def test_foreign_tables_untouched(fabric):
+    """A table that somebody else put into the VPC's namespace is there, unchanged, after every kind of apply."""
+    made = world(GROUPS, MEMBERS)
+    fabric.apply(made)
+    nft = Nftables(VPC)
+    nft.run("add table ip foreign\nadd chain ip foreign c\nadd rule ip foreign c tcp dport 1 drop")
+    before = nft.run("list table ip foreign")
+    fabric.apply(preserving(msgspec.structs.replace(made, revision=2), on=True))
+    fresh = Fabric()
+    fresh.apply(made)
+    fresh.close()
+    assert nft.run("list table ip foreign") == before
+    nft.close()
+
+
+def test_reconcile_leaves_a_matching_ruleset_alone(fabric):
+    """A restarted netd that finds its own fingerprint changes nothing: counters keep their values."""
+    made = world(GROUPS, MEMBERS)
+    fabric.apply(made)
+    attempt(made, made.interfaces[0], "10.0.1.13", 22)
+    before = fabric.counters(VPC)
+    assert before["snd_stop_endpoint"] == 1
+    fresh = Fabric()
+    fresh.apply(made)
+    assert fresh.counters(VPC) == before
+    fresh.close()
+
+
+def test_removed_things_leave_nothing(fabric):
+    """An empty World removes every namespace of ours and no other."""
+    netns.create("somebody-elses")
+    fabric.apply(world(GROUPS, MEMBERS, preserve=True))
+    assert VPC in netns.names()
+    fabric.apply(World(revision=2))
+    assert netns.names() == {"somebody-elses"}
+    netns.delete("somebody-elses")
+
+
+def test_failed_change_says_why(fabric):
+    """A World the kernel cannot take raises FabricError with the kernel's words."""
+    made = world(GROUPS, MEMBERS)
+    bad = msgspec.structs.replace(
+        made,
+        interfaces=tuple(msgspec.structs.replace(one, link=one.link + "-much-too-long") for one in made.interfaces),
+    )
+    with pytest.raises(FabricError, match=r"(?i)name|string|too long|exceed"):
+        fabric.apply(bad)
+
+
+def test_dial_refuses_addresses_the_kernel_replaces(fabric):
+    """Broadcast and 0.0.0.0 as client address are an error, never a silent use of another address."""
+    from wicketgate.kernel.dial import dial
+
+    made = world(GROUPS, MEMBERS, preserve=True)
+    fabric.apply(made)
+    for address in ("0.0.0.0", "255.255.255.255"):
+        with pytest.raises(OSError) as caught:
+            dial(ENDPOINT, "10.0.1.11", 22, address)[0].close()
+        assert caught.value.errno in (errno.EADDRNOTAVAIL, errno.EACCES, errno.EINVAL)
+
+
+def test_return_route_is_the_endpoint(fabric):
+    """Replies to preserved clients go back by mark and table, through the endpoint's address."""
+    fabric.apply(world(GROUPS, MEMBERS, preserve=True))
+    routes = ip.read(VPC, "route", "show", "table", "1001")
+    assert [(one["gateway"], one["dev"]) for one in routes] == [("10.0.1.10", "endpoint")]
+    assert sg("web")  # names resolve
