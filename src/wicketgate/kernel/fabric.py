@@ -160,7 +160,8 @@ class Fabric:
             lines = [f"route replace local default dev lo table {LOCAL_TABLE}"]
             ip.batch(name, lines + ([] if there else [f"rule add iif eth0 lookup {LOCAL_TABLE}"]))
         else:
-            ip.batch(name, ["rule delete iif eth0" for _ in there])
+            lines = [f"route flush table {table}" for table in _tables(name) & {LOCAL_TABLE}]
+            ip.batch(name, ["rule delete iif eth0" for _ in there] + lines)
         self._preserving[name] = endpoint.preserve_client_ip
 
     def _apply_returns(self, vpc_id: str, endpoints: list[Endpoint], plan: dict[str, _Attachment]) -> None:
@@ -174,6 +175,12 @@ class Fabric:
         there = {rule["priority"] for rule in ip.read(vpc_id, "rule", "show")}
         ours = {priority for priority in there if RETURN_PRIORITY < priority <= RETURN_PRIORITY + 4095}
         lines = [f"rule delete priority {p}" for p in sorted(ours) if p - RETURN_PRIORITY not in wanted]
+        old = {
+            table
+            for table in _tables(vpc_id)
+            if 0 < table - RETURN_TABLE <= 4095 and table - RETURN_TABLE not in wanted
+        }
+        lines += [f"route flush table {table}" for table in sorted(old)]
         for index, (address, link) in sorted(wanted.items()):
             # `via ... onlink`, not `dev` alone: else every client address becomes a neighbour entry of its own.
             lines.append(f"route replace default via {address} dev {link} onlink table {RETURN_TABLE + index}")
@@ -242,6 +249,12 @@ def _plug_one(vpc_id: str, attachment: _Attachment, *, exists: bool) -> None:
             f"route replace default via {attachment.router}",
         ],
     )
+
+
+def _tables(namespace: str) -> set[int]:
+    """Numbers of the routing tables that hold a route; named tables left out."""
+    routes = ip.read(namespace, "-4", "route", "show", "table", "all")
+    return {int(route["table"]) for route in routes if str(route.get("table", "")).isdigit()}
 
 
 def _applied_fingerprint(nft: Nftables) -> str:
