@@ -245,6 +245,10 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
     def _access_keys(self) -> dict[str, AccessKey]:
         return {thing.id: thing for thing in self.access_keys}
 
+    @cached_property
+    def _users(self) -> dict[str, User]:
+        return {user.name: user for user in self.users}
+
     def vpc(self, vpc_id: str) -> Vpc | None:
         """The VPC with this id."""
         return self._vpcs.get(vpc_id)
@@ -271,7 +275,7 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
 
     def user(self, name: str) -> User | None:
         """The IAM user with this name (case-sensitive here; IAM compares names case-insensitively on creation)."""
-        return next((user for user in self.users if user.name == name), None)
+        return self._users.get(name)
 
     def access_key(self, access_key_id: str) -> AccessKey | None:
         """The access key with this id."""
@@ -384,6 +388,11 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
         for owner_id, interface_id in owned:
             if self.interface(interface_id) is None:
                 raise WorldError(f"{owner_id}: interface {interface_id} does not exist")
+        for endpoint in self.endpoints:
+            if self.subnet(endpoint.subnet_id) is None:
+                raise WorldError(f"{endpoint.id}: subnet {endpoint.subnet_id} does not exist")
+            if not 1 <= endpoint.index <= 4095:
+                raise WorldError(f"{endpoint.id}: index {endpoint.index} is not within 1-4095")
         for key in self.access_keys:
             if self.user(key.user_name) is None:
                 raise WorldError(f"access key {key.id}: user {key.user_name} does not exist")

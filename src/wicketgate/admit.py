@@ -1,0 +1,385 @@
+"""Everything about a tunnel that is decided before dialling. The gateway asks it, and so does every explanation.
+
+Order, and why: credentials first, so that nothing is told to strangers; then the parameters, which cost nothing; then
+IAM, before the endpoint's existence is told; then endpoint, port and target. Whether packets pass is not asked here:
+the gateway always dials, the kernel judges.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final, NoReturn
+
+import msgspec
+
+from wicketgate import iam
+from wicketgate.model import (
+    CONNECTABLE_STATES,
+    AccessDenied,
+    AccessKey,
+    AuthFailure,
+    CallerError,
+    Endpoint,
+    EndpointNotFound,
+    EndpointNotReady,
+    InvalidParameter,
+    Settings,
+    Step,
+    User,
+    Verdict,
+    World,
+)
+from wicketgate.sigv4.canonical import TUNNEL_PATH, TUNNEL_SERVICE
+from wicketgate.sigv4.verify import Expected, Proof, SignedRequest, parse_query, quoted, verify_presigned
+from wicketgate.tunnel.targets import parse_address, target_refusal
+
+OPEN_TUNNEL: Final = "ec2-instance-connect:OpenTunnel"
+DESCRIBE_RULES: Final = "ec2:DescribeSecurityGroupRules"
+
+TUNNEL_PARAMETERS: Final = ("instanceConnectEndpointId", "maxTunnelDuration", "remotePort", "privateIpAddress")
+_SIGNATURE_PARAMETERS: Final = frozenset(
+    f"X-Amz-{name}"
+    for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Security-Token", "Signature")
+)
+
+_is_endpoint_id = re.compile(r"eice-[0-9a-zA-Z_]{1,64}").fullmatch  # the AWS CLI's own check
+_is_positive = re.compile(r"[1-9][0-9]{0,8}").fullmatch
+
+
+class TunnelCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One GET of /openTunnel."""
+
+    query: str
+    """The raw query string."""
+    host: str
+    """The Host header as sent."""
+    source_ip: str
+    user_agent: str = ""
+    headers: dict[str, str] = {}
+    """Other headers by name; needed only for signatures that cover more than `host`."""
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gateway may do for an admitted call."""
+
+    endpoint_id: str
+    address: str
+    """The target in canonical text."""
+    port: int
+    duration: int
+    """Seconds."""
+    may_see_rules: bool
+    """Whether IAM lets this caller read security group rules, so that close reasons may name them."""
+    signature: str
+    signature_expires: float
+    """Seconds since the epoch."""
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided. Either `grant` or `error` is set."""
+
+    verdict: Verdict
+    grant: Grant | None = None
+    error: CallerError | None = None
+    user: User | None = None
+    """Who signed, once that is proven."""
+    access_key_id: str = ""
+    """The access key the call claims, proven or not; at most 128 characters."""
+    parameters: dict[str, str] = {}
+    """The tunnel's parameters as sent (decoded), as far as they could be read: CloudTrail's requestParameters."""
+
+
+class _Wish(msgspec.Struct, frozen=True):
+    """The parameters, well-formed."""
+
+    endpoint_id: str
+    address: str
+    port: int
+    duration: int
+
+
+class _Trail:
+    """What is known so far; becomes the Admission."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.stage = "parameters"
+        self.user: User | None = None
+        self.access_key_id = ""
+        self.parameters: dict[str, str] = {}
+
+    def passed(self, reason: str, decided_by: str = "") -> None:
+        self.steps.append(Step(self.stage, True, reason, decided_by))
+
+    def refuse(self, error: CallerError, reason: str = "", decided_by: str = "") -> NoReturn:
+        """Stop here. `reason` is for the record where it may say more than the caller is told."""
+        self.steps.append(Step(self.stage, False, reason or str(error), decided_by))
+        raise error
+
+    def admission(self, grant: Grant | None = None, error: CallerError | None = None) -> Admission:
+        return Admission(
+            verdict=Verdict(tuple(self.steps)),
+            grant=grant,
+            error=error,
+            user=self.user,
+            access_key_id=self.access_key_id,
+            parameters=self.parameters,
+        )
+
+
+def admit(world: World, call: TunnelCall, now: float) -> Admission:
+    """Decide a call at `now`, seconds since the epoch. Bad input never raises: it is `Admission.error`."""
+    trail = _Trail()
+    try:
+        return trail.admission(grant=_decide(world, call, now, trail))
+    except CallerError as error:
+        if not trail.steps or trail.steps[-1].passed:
+            trail.steps.append(Step(trail.stage, False, str(error)))
+        return trail.admission(error=error)
+
+
+def _decide(world: World, call: TunnelCall, now: float, trail: _Trail) -> Grant:
+    query = parse_query(call.query)
+    trail.parameters = {name: query[name] for name in TUNNEL_PARAMETERS if name in query}
+    trail.access_key_id = query.get("X-Amz-Credential", "").partition("/")[0][:128]
+
+    trail.stage = "credentials"
+    proof, user = _authenticate(world, call, query, now)
+    trail.user = user
+    trail.passed(f"signed with access key {proof.key.id} of user {user.name}", proof.key.id)
+
+    trail.stage = "parameters"
+    wish = _read_parameters(query, world.settings)
+    trail.passed(f"{wish.endpoint_id} to {wish.address} port {wish.port} for at most {wish.duration} s")
+
+    trail.stage = "iam"
+    endpoint = world.endpoint(wish.endpoint_id)
+    caller = caller_context(world, user, call, now)
+    asked = iam.Request(
+        principal_arn=world.user_arn(user),
+        action=OPEN_TUNNEL,
+        resource=world.endpoint_arn(wish.endpoint_id),
+        context=caller | tunnel_context(wish.port, wish.address, wish.duration, endpoint),
+    )
+    statements = _authorize(asked, user, trail)
+
+    trail.stage = "endpoint"
+    endpoint = _connectable(wish.endpoint_id, endpoint)
+    trail.passed(f"{endpoint.id} is in state {endpoint.state}", endpoint.id)
+
+    trail.stage = "port"
+    _check_port(wish.port, world.settings, trail)
+
+    trail.stage = "target"
+    if refusal := target_refusal(world, endpoint, wish.address):
+        trail.refuse(InvalidParameter(f"The specified PrivateIpAddress is not valid: {refusal}."))
+    trail.passed(f"{endpoint.id} may dial {wish.address}")
+    return Grant(
+        endpoint_id=endpoint.id,
+        address=wish.address,
+        port=wish.port,
+        duration=wish.duration,
+        may_see_rules=_may_see_rules(asked.principal_arn, caller, statements),
+        signature=proof.signature,
+        signature_expires=proof.expires,
+    )
+
+
+# -- credentials -------------------------------------------------------------------------------------------------------
+
+
+def _authenticate(world: World, call: TunnelCall, query: dict[str, str], now: float) -> tuple[Proof, User]:
+    settings = world.settings
+    headers = {name.lower(): value for name, value in call.headers.items()} if call.headers else {}
+    headers["host"] = call.host
+    request = SignedRequest(method="GET", path=TUNNEL_PATH, query=query, headers=headers)
+    expected = Expected(
+        region=world.region,
+        service=TUNNEL_SERVICE,
+        window=settings.presign_window,
+        clock_skew=settings.clock_skew,
+    )
+    proof = verify_presigned(request, expected, world.access_key, now)
+    return proof, _owner(world, proof.key)
+
+
+def _owner(world: World, key: AccessKey) -> User:
+    user = world.user(key.user_name)
+    if user is None:
+        raise AuthFailure("InvalidClientTokenId", f"The access key {key.id} belongs to no user that exists.")
+    return user
+
+
+# -- parameters --------------------------------------------------------------------------------------------------------
+
+
+def _read_parameters(query: dict[str, str], settings: Settings) -> _Wish:
+    """Raises InvalidParameter for the first parameter that is missing, unknown or malformed."""
+    for name in query:
+        if name not in _SIGNATURE_PARAMETERS and name not in TUNNEL_PARAMETERS:
+            raise InvalidParameter(
+                f"The query parameter {quoted(name)} is unknown; openTunnel takes {', '.join(TUNNEL_PARAMETERS)}."
+            )
+    for name in ("instanceConnectEndpointId", "remotePort", "privateIpAddress"):
+        if not query.get(name):
+            raise InvalidParameter(f"The query parameter {name} is missing.")
+    return _Wish(
+        endpoint_id=_endpoint_id(query["instanceConnectEndpointId"]),
+        address=_address(query["privateIpAddress"]),
+        port=_port(query["remotePort"]),
+        duration=_duration(query.get("maxTunnelDuration"), settings.max_tunnel_duration),
+    )
+
+
+def _endpoint_id(text: str) -> str:
+    if not _is_endpoint_id(text):
+        raise InvalidParameter(
+            f"The instanceConnectEndpointId {quoted(text)} is malformed; one looks like eice-0123456789abcdef0."
+        )
+    return text
+
+
+def _port(text: str) -> int:
+    if not _is_positive(text) or int(text) > 65535:
+        raise InvalidParameter(f"The remotePort {quoted(text)} must be a decimal number from 1 to 65535.")
+    return int(text)
+
+
+def _duration(text: str | None, longest: int) -> int:
+    if text is None:
+        return longest
+    if not _is_positive(text) or int(text) > longest:
+        raise InvalidParameter(
+            f"The maxTunnelDuration {quoted(text)} must be a whole number of seconds from 1 to {longest}."
+        )
+    return int(text)
+
+
+def _address(text: str) -> str:
+    """Names are refused: a name could mean one address to IAM and another to the dial."""
+    address = parse_address(text)
+    if address is None:
+        raise InvalidParameter(
+            f"The privateIpAddress {quoted(text)} must be an IP address such as 10.0.1.11; host names are not resolved."
+        )
+    return str(address)
+
+
+# -- IAM ---------------------------------------------------------------------------------------------------------------
+
+
+def _authorize(asked: iam.Request, user: User, trail: _Trail) -> tuple[iam.Statement, ...]:
+    """Refuse, or return the user's statements. A policy that cannot be read denies everything: it could have held the
+    Deny."""
+    try:
+        statements = iam.read_policies(user.policies)
+    except iam.MalformedPolicy as error:
+        trail.refuse(
+            AccessDenied(
+                f"User: {asked.principal_arn} is not authorized to perform: {asked.action} "
+                f"on resource: {asked.resource} because an identity-based policy is malformed"
+            ),
+            reason=str(error),
+        )
+    decision = iam.evaluate(asked, statements)
+    if not decision.allowed:
+        trail.refuse(AccessDenied(decision.message), decision.reason, decision.statement)
+    trail.passed(decision.reason, decision.statement)
+    return statements
+
+
+def _may_see_rules(principal_arn: str, caller: iam.Context, statements: tuple[iam.Statement, ...]) -> bool:
+    describe = iam.Request(principal_arn=principal_arn, action=DESCRIBE_RULES, resource="*", context=caller)
+    return iam.evaluate(describe, statements).allowed
+
+
+def caller_context(world: World, user: User, call: TunnelCall, now: float) -> dict[str, str]:
+    """The condition keys of every request: who asks, from where, when.
+
+    Source: IAM User Guide, reference_policies_condition-keys. Absent, as for a user's own access key at AWS:
+    aws:MultiFactorAuthPresent and aws:TokenIssueTime.
+    """
+    source = parse_address(call.source_ip)
+    context = {
+        "aws:currenttime": _iso_time(int(now)),
+        "aws:epochtime": str(int(now)),
+        "aws:principalaccount": world.account_id,
+        "aws:principalarn": world.user_arn(user),
+        "aws:principaltype": "User",
+        "aws:requestedregion": world.region,
+        "aws:securetransport": "true",
+        "aws:userid": user.id,
+        "aws:username": user.name,
+        "ec2:region": world.region,
+    }
+    if source is not None:
+        context["aws:sourceip"] = str(source)
+    if call.user_agent:
+        context["aws:useragent"] = call.user_agent
+    if user.tags:
+        _add_tags(context, "aws:principaltag", user.tags)
+    return context
+
+
+@lru_cache(maxsize=16)
+def _iso_time(now: int) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def tunnel_context(port: int, address: str, duration: int, endpoint: Endpoint | None) -> dict[str, str]:
+    """The condition keys of OpenTunnel (EC2 User Guide, permissions-for-ec2-instance-connect-endpoint).
+
+    An omitted duration is here as the one that would be granted: a policy that caps it denies callers who leave it out.
+    """
+    context = {
+        "ec2-instance-connect:remoteport": str(port),
+        "ec2-instance-connect:privateipaddress": address,
+        "ec2-instance-connect:maxtunnelduration": str(duration),
+    }
+    if endpoint is not None and endpoint.tags:
+        _add_tags(context, "aws:resourcetag", endpoint.tags)
+        _add_tags(context, "ec2:resourcetag", endpoint.tags)
+    return context
+
+
+def _add_tags(context: dict[str, str], prefix: str, tags: dict[str, str]) -> None:
+    """Each tag as it is written and in lower case, because a policy may spell its key in another case."""
+    for name in sorted(tags):
+        context.setdefault(f"{prefix}/{name.lower()}", tags[name])
+    for name, value in tags.items():
+        context[f"{prefix}/{name}"] = value
+
+
+# -- endpoint and port -------------------------------------------------------------------------------------------------
+
+
+def _connectable(endpoint_id: str, endpoint: Endpoint | None) -> Endpoint:
+    if endpoint is None:
+        raise EndpointNotFound(f"The instance connect endpoint ID '{endpoint_id}' does not exist")
+    if endpoint.state not in CONNECTABLE_STATES:
+        raise EndpointNotReady(
+            f"The instance connect endpoint '{endpoint_id}' is in state {endpoint.state}; "
+            f"tunnels open in {', '.join(sorted(CONNECTABLE_STATES))}."
+        )
+    return endpoint
+
+
+def _check_port(port: int, settings: Settings, trail: _Trail) -> None:
+    offered = settings.allowed_ports
+    if offered and port not in offered:
+        # with AWS's two ports this is AWS's sentence, letter by letter
+        choice = f"either {' or '.join(map(str, offered))}" if len(offered) == 2 else _listed(offered)
+        trail.refuse(
+            InvalidParameter(
+                f"The specified RemotePort is not valid. Specify {choice} as the RemotePort and retry your request."
+            ),
+            f"port {port} is not offered: allowed_ports is {', '.join(map(str, offered))}",
+            "allowed_ports",
+        )
+    trail.passed(f"port {port} is offered", "allowed_ports")
+
+
+def _listed(ports: tuple[int, ...]) -> str:
+    return f"one of {', '.join(map(str, ports))}" if len(ports) > 1 else str(ports[0])
