@@ -1,0 +1,181 @@
+"""The audit lines' content. Pure: ids and times are passed in.
+
+`OpenTunnel` has the fields of AWS's own example (EC2 User Guide, log-ec2-instance-connect-endpoint-using-cloudtrail),
+request parameters as strings. AWS writes nothing when a tunnel ends; `CloseTunnel` is ours, shaped like CloudTrail's
+service events (eventType AwsServiceEvent, details under serviceEventDetails) and joined to its OpenTunnel by requestID.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from wicketgate.model import User, World
+
+EVENT_SOURCE: Final = "ec2-instance-connect.amazonaws.com"
+OPEN: Final = "OpenTunnel"
+CLOSE: Final = "CloseTunnel"
+UNEXPECTED_END: Final = "gateway ended unexpectedly"
+
+_ERROR_CODES: Final = {"AccessDeniedException": "AccessDenied"}
+"""CloudTrail's errorCode where it differs from the API's ErrorCode."""
+
+_PARAMETERS: Final = ("instanceConnectEndpointId", "maxTunnelDuration", "remotePort", "privateIpAddress")
+"""The order of AWS's example. Nothing else of the query is written down: it holds the signature and session token."""
+
+Event = dict[str, Any]
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One openTunnel request, as far as it was understood."""
+
+    request_id: str
+    source_ip: str
+    user_agent: str = ""
+    access_key_id: str = ""
+    user: User | None = None
+    parameters: Mapping[str, str] = {}
+    """The tunnel's parameters as sent: instanceConnectEndpointId, remotePort, privateIpAddress, maxTunnelDuration."""
+    error_code: str = ""
+    error_message: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a tunnel ended. None stands for what nobody knows."""
+
+    close_code: int | None
+    close_reason: str
+    bytes_from_client: int | None
+    bytes_to_client: int | None
+    duration: float | None
+    """Seconds from the 101 to the end."""
+    source_address: str = ""
+    """The address the target saw; empty when no connection was made."""
+    error_code: str = ""
+    """Set when the tunnel was admitted but never opened."""
+
+
+def _time(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _identity(world: World, attempt: Attempt) -> dict[str, str]:
+    user = attempt.user
+    if user is None:
+        identity = {"type": "Unknown"}
+        if attempt.access_key_id:
+            identity["accessKeyId"] = attempt.access_key_id
+        return identity
+    return {
+        "type": "IAMUser",
+        "principalId": user.id,
+        "arn": world.user_arn(user),
+        "accountId": world.account_id,
+        "accessKeyId": attempt.access_key_id,
+        "userName": user.name,
+    }
+
+
+def _resources(world: World, parameters: Mapping[str, str]) -> list[dict[str, str]]:
+    endpoint_id = parameters.get("instanceConnectEndpointId")
+    if not endpoint_id:
+        return []
+    return [
+        {
+            "accountId": world.account_id,
+            "type": "AWS::EC2::InstanceConnectEndpoint",
+            "ARN": world.endpoint_arn(endpoint_id),
+        }
+    ]
+
+
+def open_event(world: World, attempt: Attempt, *, event_id: str, now: float) -> Event:
+    """The OpenTunnel record of one attempt; with errorCode and errorMessage when it was refused.
+
+    `now` is seconds since the epoch; `event_id` a UUID.
+    """
+    parameters = {name: attempt.parameters[name] for name in _PARAMETERS if name in attempt.parameters}
+    event: Event = {
+        "eventVersion": "1.08",
+        "userIdentity": _identity(world, attempt),
+        "eventTime": _time(now),
+        "eventSource": EVENT_SOURCE,
+        "eventName": OPEN,
+        "awsRegion": world.region,
+        "sourceIPAddress": attempt.source_ip,
+        "userAgent": attempt.user_agent,
+    }
+    if attempt.error_code:
+        event["errorCode"] = _ERROR_CODES.get(attempt.error_code, attempt.error_code)
+        event["errorMessage"] = attempt.error_message
+    event |= {
+        "requestParameters": parameters or None,
+        "responseElements": None,
+        "requestID": attempt.request_id,
+        "eventID": event_id,
+        "readOnly": False,
+        "resources": _resources(world, parameters),
+        "eventType": "AwsApiCall",
+        "managementEvent": True,
+        "recipientAccountId": world.account_id,
+        "eventCategory": "Management",
+    }
+    return event
+
+
+def close_event(opened: Mapping[str, Any], outcome: Outcome, *, event_id: str, now: float) -> Event:
+    """The CloseTunnel record that belongs to an OpenTunnel record, read back or just made."""
+    event: Event = {
+        "eventVersion": "1.08",
+        "userIdentity": opened.get("userIdentity"),
+        "eventTime": _time(now),
+        "eventSource": EVENT_SOURCE,
+        "eventName": CLOSE,
+        "awsRegion": opened.get("awsRegion"),
+        "sourceIPAddress": opened.get("sourceIPAddress"),
+        "userAgent": opened.get("userAgent"),
+    }
+    if outcome.error_code:
+        event["errorCode"] = outcome.error_code
+        event["errorMessage"] = outcome.close_reason
+    event |= {
+        "requestParameters": opened.get("requestParameters"),
+        "responseElements": None,
+        "requestID": opened.get("requestID"),
+        "eventID": event_id,
+        "readOnly": True,
+        "resources": opened.get("resources"),
+        "eventType": "AwsServiceEvent",
+        "managementEvent": True,
+        "recipientAccountId": opened.get("recipientAccountId"),
+        "serviceEventDetails": {
+            "bytesFromClient": outcome.bytes_from_client,
+            "bytesToClient": outcome.bytes_to_client,
+            "durationSeconds": None if outcome.duration is None else round(outcome.duration, 3),
+            "closeCode": outcome.close_code,
+            "closeReason": outcome.close_reason,
+            "targetSawAddress": outcome.source_address or None,
+        },
+        "eventCategory": "Management",
+    }
+    return event
+
+
+def unexpected_end() -> Outcome:
+    """What can be said of a tunnel whose gateway process died."""
+    return Outcome(
+        close_code=None,
+        close_reason=UNEXPECTED_END,
+        bytes_from_client=None,
+        bytes_to_client=None,
+        duration=None,
+    )
+
+
+def line(event: Mapping[str, Any]) -> bytes:
+    """One event as one line of JSON, ASCII only, so that nothing a client sends can start a line of its own."""
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,233 @@
+"""A gateway worker: takes connections, decides, and keeps the tunnels."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Final, Protocol
+
+import aiofastnet
+
+from wicketgate.admit import Admission, TunnelCall
+from wicketgate.audit import Attempt, AuditLog, open_event
+from wicketgate.audit.events import Event as AuditEvent
+from wicketgate.gateway.front import HeadProtocol
+from wicketgate.gateway.head import Head
+from wicketgate.gateway.netd_client import Dialer
+from wicketgate.gateway.tunnel import Admitted, Judge, Tunnel
+from wicketgate.model import World
+from wicketgate.tunnel import session as machine
+
+_logger = logging.getLogger("wicketgate.gateway")
+
+_DELETED_STATES: Final = frozenset({"delete-in-progress", "delete-complete"})
+_ACCEPT_AT_ONCE: Final = 64
+_ACCEPT_RETRY: Final = 0.5
+_PING_SECONDS: Final = 20.0
+_CLOSE_SECONDS: Final = 5.0
+"""How long clients get to answer our close frames when the worker stops, and TLS to end a connection."""
+
+
+class Admit(Protocol):
+    """`wicketgate.admit.admit`: everything decided before dialling."""
+
+    def __call__(self, world: World, call: TunnelCall, now: float) -> Admission:
+        """Admit or refuse; pure."""
+        ...
+
+
+class Gateway:
+    """A worker's state. `start` begins to accept, `stop` ends everything in order."""
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        dialer: Dialer,
+        audit: AuditLog,
+        admit: Admit,
+        judge: Judge,
+        tls: ssl.SSLContext,
+        head_timeout: float = 10.0,
+    ) -> None:
+        self.world = world
+        self.dialer = dialer
+        self.audit = audit
+        self.judge = judge
+        self.head_timeout = head_timeout
+        self._admit = admit
+        self._tls = tls
+        self._listeners: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._tunnels: set[Tunnel] = set()
+        self._all_closed = asyncio.Event()
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
+
+    def start(self, listeners: list[socket.socket]) -> None:
+        """Accept connections on sockets that already listen."""
+        loop = asyncio.get_running_loop()
+        self._listeners = listeners
+        for listener in listeners:
+            listener.setblocking(False)
+            loop.add_reader(listener.fileno(), self._accept, listener)
+        self._ping_timer = loop.call_later(_PING_SECONDS, self._ping_idle)
+
+    async def stop(self) -> None:
+        """Accept no more, close every tunnel with a reason, wait a little for the clients to take note."""
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.remove_reader(listener.fileno())
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        for tunnel in list(self._tunnels):
+            tunnel.handle(machine.Shutdown())
+        if self._tunnels:
+            self._all_closed.clear()
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._all_closed.wait()
+            except TimeoutError:
+                _logger.warning("%d clients did not answer the close of their tunnels", len(self._tunnels))
+
+    def enforce(self, world: World) -> None:
+        """Decide by `world` from now on; tunnels through endpoints that are gone in it end.
+
+        A deactivated key or a changed policy ends no open tunnel, as at AWS.
+        """
+        self.world = world
+        for tunnel in list(self._tunnels):
+            endpoint = world.endpoint(tunnel.grant.endpoint_id)
+            if endpoint is None or endpoint.state in _DELETED_STATES:
+                tunnel.handle(machine.EndpointDeleted(tunnel.grant.endpoint_id))
+
+    # -- accepting -----------------------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._accept_later(listener, error)
+                return
+            self._spawn(self._handshake(sock))
+
+    def _accept_later(self, listener: socket.socket, error: OSError) -> None:
+        """Out of descriptors or memory: let the queue in the kernel wait instead of spinning on it."""
+        _logger.error("cannot accept a connection: %s", error.strerror)
+        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener.fileno())
+        loop.call_later(_ACCEPT_RETRY, self._accept_again, listener)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if not self._stopping:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+
+    async def _handshake(self, sock: socket.socket) -> None:
+        try:
+            await aiofastnet.connect_accepted_socket(
+                asyncio.get_running_loop(),
+                lambda: HeadProtocol(self),
+                sock,
+                ssl=self._tls,
+                ssl_handshake_timeout=self.head_timeout,
+                ssl_shutdown_timeout=_CLOSE_SECONDS,
+            )
+        except (OSError, ssl.SSLError) as error:
+            _logger.debug("no TLS with a client: %s", error)
+            sock.close()
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- deciding (Decider) --------------------------------------------------------------------------------------------
+
+    def new_request_id(self) -> str:
+        """An id for one request: in its answer, in the log, in the audit trail."""
+        return str(uuid.uuid4())
+
+    def decide(self, connection: HeadProtocol, request: Head, early: bytes) -> None:
+        """Admit or refuse one request; the answer follows once its audit record is on disk."""
+        try:
+            self._decide(connection, request, early)
+        except Exception:  # a request that breaks us must still be answered, and break no other
+            _logger.exception("request %s: no decision", connection.request_id)
+            connection.refuse(500, "InternalError", "The gateway failed to decide on this request; it is in its log")
+
+    def _decide(self, connection: HeadProtocol, request: Head, early: bytes) -> None:
+        if self._stopping:
+            connection.refuse(503, "ServiceUnavailable", "The gateway is shutting down; connect again")
+            return
+        now = time.time()
+        user_agent = request.get("user-agent")
+        call = TunnelCall(
+            query=request.query,
+            host=request.host,
+            source_ip=connection.source_ip,
+            user_agent=user_agent,
+            headers=dict(request.headers),
+        )
+        admission = self._admit(self.world, call, now)
+        error = admission.error
+        attempt = Attempt(
+            request_id=connection.request_id,
+            source_ip=connection.source_ip,
+            user_agent=user_agent,
+            access_key_id=admission.access_key_id,
+            user=admission.user,
+            parameters=admission.parameters,
+            error_code=error.code if error is not None else "",
+            error_message=str(error) if error is not None else "",
+        )
+        opened = open_event(self.world, attempt, event_id=str(uuid.uuid4()), now=now)
+        if error is not None or admission.grant is None:
+            code = error.code if error is not None else "InternalError"
+            status = error.http_status if error is not None else 500
+            self._record(opened, lambda failed: connection.refuse(status, code, str(error)))
+            return
+        tunnel = Tunnel(self, Admitted(connection, request, early, admission.grant, opened))
+        self._tunnels.add(tunnel)
+        self._record(opened, tunnel.audited)
+
+    def _record(self, event: AuditEvent, then: Callable[[Exception | None], None]) -> None:
+        """Write an audit line and go on with `then` in the event loop."""
+        loop = asyncio.get_running_loop()
+        self.audit.append(event, lambda failed: _call_soon(loop, then, failed))
+
+    # -- tunnels (Host) ------------------------------------------------------------------------------------------------
+
+    def closed(self, tunnel: Tunnel) -> None:
+        """A tunnel's client connection is over."""
+        self._tunnels.discard(tunnel)
+        if not self._tunnels:
+            self._all_closed.set()
+
+    def _ping_idle(self) -> None:
+        for tunnel in self._tunnels:
+            tunnel.ping_if_idle()
+        self._ping_timer = asyncio.get_running_loop().call_later(_PING_SECONDS, self._ping_idle)
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, then: Callable[[Exception | None], None], failed: Exception | None
+) -> None:
+    """From the audit thread into the loop; a loop that is closed has nobody left to tell."""
+    try:
+        loop.call_soon_threadsafe(then, failed)
+    except RuntimeError:
+        _logger.debug("an audit line was written after the end of the event loop")

@@ -1,0 +1,278 @@
+"""Audit lines and the file that holds them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+
+from wicketgate.audit import Attempt, AuditError, AuditLog, Outcome, close_event, open_event
+from wicketgate.audit.events import line
+from wicketgate.model import User, World
+
+WORLD = World(account_id="111122223333", region="eu-west-1")
+USER = User(name="ann", id="AIDAEXAMPLE")
+PARAMETERS = {
+    "instanceConnectEndpointId": "eice-1",
+    "remotePort": "22",
+    "privateIpAddress": "10.0.1.1",
+    "maxTunnelDuration": "3600",
+}
+
+
+def opened(request_id: str = "r-1", **more: object) -> dict[str, object]:
+    """An OpenTunnel record."""
+    values: dict[str, object] = {
+        "request_id": request_id,
+        "source_ip": "192.0.2.1",
+        "user_agent": "aws-cli/2",
+        "access_key_id": "AKIA1",
+        "user": USER,
+        "parameters": PARAMETERS,
+    }
+    return open_event(WORLD, Attempt(**(values | more)), event_id="e-1", now=1_700_000_000.5)
+
+
+def ended(event: dict[str, object]) -> dict[str, object]:
+    """The CloseTunnel record to an OpenTunnel record."""
+    outcome = Outcome(close_code=1000, close_reason="done", bytes_from_client=1, bytes_to_client=2, duration=3.14159)
+    return close_event(event, outcome, event_id="e-2", now=1_700_000_003.0)
+
+
+def test_open_event_is_awss():
+    """The record has the fields of AWS's example, in its order, with request parameters as strings."""
+    assert opened() == {
+        "eventVersion": "1.08",
+        "userIdentity": {
+            "type": "IAMUser",
+            "principalId": "AIDAEXAMPLE",
+            "arn": "arn:aws:iam::111122223333:user/ann",
+            "accountId": "111122223333",
+            "accessKeyId": "AKIA1",
+            "userName": "ann",
+        },
+        "eventTime": "2023-11-14T22:13:20Z",
+        "eventSource": "ec2-instance-connect.amazonaws.com",
+        "eventName": "OpenTunnel",
+        "awsRegion": "eu-west-1",
+        "sourceIPAddress": "192.0.2.1",
+        "userAgent": "aws-cli/2",
+        "requestParameters": PARAMETERS,
+        "responseElements": None,
+        "requestID": "r-1",
+        "eventID": "e-1",
+        "readOnly": False,
+        "resources": [
+            {
+                "accountId": "111122223333",
+                "type": "AWS::EC2::InstanceConnectEndpoint",
+                "ARN": "arn:aws:ec2:eu-west-1:111122223333:instance-connect-endpoint/eice-1",
+            }
+        ],
+        "eventType": "AwsApiCall",
+        "managementEvent": True,
+        "recipientAccountId": "111122223333",
+        "eventCategory": "Management",
+    }
+
+
+def test_refused_attempt_has_cloudtrails_error_code():
+    """AccessDeniedException on the wire is AccessDenied in CloudTrail; the message is the caller's."""
+    event = opened(error_code="AccessDeniedException", error_message="User: ... is not authorized")
+    assert (event["errorCode"], event["errorMessage"]) == ("AccessDenied", "User: ... is not authorized")
+
+
+def test_unproven_caller_is_nobody():
+    """A claimed access key is written down, but names no user."""
+    assert opened(user=None)["userIdentity"] == {"type": "Unknown", "accessKeyId": "AKIA1"}
+    assert opened(user=None, access_key_id="")["userIdentity"] == {"type": "Unknown"}
+
+
+def test_only_the_tunnels_parameters_are_kept():
+    """Whatever else is in the parameters (a signature, a token) does not reach the file."""
+    event = opened(parameters={"remotePort": "22", "X-Amz-Security-Token": "secret"})
+    assert event["requestParameters"] == {"remotePort": "22"}
+
+
+def test_close_event_is_joined_by_request_id():
+    """The close line carries who, where and what of its open line, and how it ended."""
+    start = opened()
+    event = ended(start)
+    for name in ("userIdentity", "sourceIPAddress", "requestID", "requestParameters", "resources"):
+        assert event[name] == start[name]
+    assert (event["eventName"], event["eventType"]) == ("CloseTunnel", "AwsServiceEvent")
+    assert event["serviceEventDetails"]["durationSeconds"] == 3.142
+
+
+def test_no_client_can_start_a_line():
+    """Line breaks of every kind in what a client sends stay inside the JSON string."""
+    data = line(opened(user_agent='x\n{"eventName":"CloseTunnel"}\r\u2028\x85'))
+    assert data.count(b"\n") == 1 and data.endswith(b"\n")
+    assert len(data.decode().splitlines()) == 1
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def write_all(log: AuditLog, events: list[dict[str, object]]) -> list[Exception | None]:
+    """Hand in events; wait until each is answered for."""
+    answers: list[Exception | None] = []
+    done = threading.Semaphore(0)
+
+    def answered(error: Exception | None) -> None:
+        answers.append(error)
+        done.release()
+
+    for event in events:
+        log.append(event, answered)
+    for _ in events:
+        assert done.acquire(timeout=10)
+    return answers
+
+
+def test_lines_are_whole_and_in_order(tmp_path: Path):
+    """1000 events handed in at once come out as 1000 lines in order; the file is private to its owner."""
+    path = tmp_path / "audit"
+    log = AuditLog(path)
+    log.start()
+    answers = write_all(log, [opened(f"r-{number}") for number in range(1000)])
+    log.stop()
+    assert answers == [None] * 1000
+    found = [json.loads(text)["requestID"] for text in path.read_text().splitlines()]
+    assert found == [f"r-{number}" for number in range(1000)]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_stop_writes_what_was_handed_in(tmp_path: Path):
+    """A line without anyone waiting for it is on disk after stop."""
+    log = AuditLog(tmp_path / "audit")
+    log.start()
+    log.append(opened())
+    log.stop()
+    assert len((tmp_path / "audit").read_text().splitlines()) == 1
+
+
+def test_missing_close_lines_are_written_at_start(tmp_path: Path):
+    """Exactly the tunnels that opened and have no close line get one; refused attempts and closed ones none."""
+    path = tmp_path / "audit"
+    events = [
+        opened("r-1"),
+        opened("r-2"),
+        ended(opened("r-2")),
+        opened("r-3", error_code="AccessDenied"),
+        opened("r-4"),
+    ]
+    path.write_bytes(b"".join(map(line, events)))
+    path.chmod(0o600)
+    log = AuditLog(path)
+    assert log.start().closed == ("r-1", "r-4")
+    log.stop()
+    last = [json.loads(text) for text in path.read_text().splitlines()[-2:]]
+    assert [event["requestID"] for event in last] == ["r-1", "r-4"]
+    assert last[0]["serviceEventDetails"]["closeReason"] == "gateway ended unexpectedly"
+    again = AuditLog(path)
+    assert again.start().closed == (), "written once"
+    again.stop()
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 7))
+def test_half_line_is_taken_out(tmp_path: Path, cut: int):
+    """A file that ends inside a line, as after a power loss, is cut to whole lines before anything is appended."""
+    path = tmp_path / "audit"
+    whole, torn = line(ended(opened("r-0"))), line(opened("r-1"))[:-cut]
+    path.write_bytes(whole + torn)
+    path.chmod(0o600)
+    log = AuditLog(path)
+    recovery = log.start()
+    write_all(log, [opened("r-2")])
+    log.stop()
+    assert recovery.torn == torn
+    assert [json.loads(text)["requestID"] for text in path.read_text().splitlines()] == ["r-0", "r-2"]
+
+
+def test_unreadable_lines_are_left_alone(tmp_path: Path):
+    """Whole lines that are no JSON objects are counted, kept, and hide nothing that comes after them."""
+    path = tmp_path / "audit"
+    path.write_bytes(b"\0\0\0\n[1]\nnonsense\n" + line(opened("r-1")))
+    path.chmod(0o600)
+    log = AuditLog(path)
+    recovery = log.start()
+    log.stop()
+    assert (recovery.unreadable, recovery.closed) == (3, ("r-1",))
+    assert path.read_bytes().startswith(b"\0\0\0\n[1]\nnonsense\n")
+
+
+def test_full_disk(tmp_path: Path):
+    """When the file cannot grow: the waiting are told, no half line stays, and an owed close line comes first later."""
+    path = tmp_path / "audit"
+    log = AuditLog(path)
+    log.start()
+    write_all(log, [opened("r-1")])
+    size = path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, limits[1]))
+    try:
+        log.append(ended(opened("r-1")))
+        (failure,) = write_all(log, [opened("r-2")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert isinstance(failure, OSError) and failure.errno == errno.EFBIG
+    assert path.stat().st_size == size
+    assert write_all(log, [opened("r-3")]) == [None]
+    log.stop()
+    events = [json.loads(text) for text in path.read_text().splitlines()]
+    assert [(event["eventName"], event["requestID"]) for event in events] == [
+        ("OpenTunnel", "r-1"),
+        ("CloseTunnel", "r-1"),
+        ("OpenTunnel", "r-3"),
+    ]
+
+
+def test_two_processes_may_not_share_a_file(tmp_path: Path):
+    """A second log on the same file is refused by name: it would take the first one's tunnels for dead."""
+    first = AuditLog(tmp_path / "audit")
+    first.start()
+    with pytest.raises(AuditError, match="in use by another process"):
+        AuditLog(tmp_path / "audit").start()
+    first.stop()
+
+
+def test_readable_by_others_is_refused(tmp_path: Path):
+    """A file with a wider mode is refused, with the command that puts it right."""
+    path = tmp_path / "audit"
+    path.touch(mode=0o600)
+    path.chmod(0o640)
+    with pytest.raises(AuditError, match="chmod 600"):
+        AuditLog(path).start()
+
+
+@pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
+def test_only_regular_files(tmp_path: Path, kind: str):
+    """A symbolic link, a directory or a pipe in its place is refused."""
+    path = tmp_path / "audit"
+    if kind == "symlink":
+        (tmp_path / "elsewhere").touch(mode=0o600)
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        os.mkfifo(path, 0o600)
+    with pytest.raises(AuditError, match=str(path)):
+        AuditLog(path).start()
+
+
+def test_inherited_descriptor(tmp_path: Path):
+    """A process that may not open the file works with the descriptor it was handed, if that appends."""
+    path = tmp_path / "audit"
+    log = AuditLog(path, descriptor=os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600))
+    log.start()
+    write_all(log, [opened()])
+    log.stop()
+    assert len(path.read_text().splitlines()) == 1
+    with pytest.raises(AuditError, match="O_APPEND"):
+        AuditLog(path, descriptor=os.open(path, os.O_RDWR)).start()
