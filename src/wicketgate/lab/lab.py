@@ -20,6 +20,7 @@ from wicketgate.kernel import netns
 from wicketgate.kernel.dial import IP_TRANSPARENT
 from wicketgate.kernel.nftables import Nftables
 from wicketgate.lab import machines, sandbox
+from wicketgate.lab.enter import ENVIRONMENTS
 from wicketgate.lab.machines import ACCOUNT, ROOT, Machine
 from wicketgate.lab.topology import Topology, resource_id, rule
 from wicketgate.model import Endpoint, Instance, NetworkInterface, SecurityGroup, World
@@ -75,6 +76,8 @@ class Lab:
         (ROOT / "state").chmod(0o755)
         self.serve.start()
         self._start_machines()
+        ENVIRONMENTS.touch(mode=0o600)
+        ENVIRONMENTS.write_text(json.dumps({user.name: self.environment(user.name) for user in world.users}))
 
     def stop(self) -> None:
         """End all processes. Namespaces stay until the sandbox ends."""

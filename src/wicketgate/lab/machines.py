@@ -134,7 +134,7 @@ class Machine:
         keys = self.directory / "authorized_keys"
         keys.write_text(public_key)
         (self.directory / "sshd_config").write_text(
-            f"Port 22\nListenAddress 0.0.0.0\nHostKey {self.directory}/host_key\nPidFile none\n"
+            f"Port 22\nPort 3389\nListenAddress 0.0.0.0\nHostKey {self.directory}/host_key\nPidFile none\n"
             f"AuthorizedKeysFile {keys}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n"
             "StrictModes no\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 200\nPrintMotd no\nSubsystem sftp internal-sftp\n"
         )

@@ -88,6 +88,8 @@ class _At:
 
     node: yaml.Node
     file: str
+    key: yaml.Node | None = None
+    """The key that leads to it in a mapping."""
 
     def wrong(self, expected: str) -> TopologyError:
         mark = self.node.start_mark
@@ -112,7 +114,7 @@ class _At:
         return entries
 
     def wrong_key(self, key: str, expected: str) -> TopologyError:
-        mark = self.node.start_mark
+        mark = (self.key or self.node).start_mark
         return TopologyError(f"{self.file}:{mark.line + 1}:{mark.column + 1}: found key {key!r}, expected {expected}")
 
     def entries(self, expected: str = "a mapping of names") -> Iterator[tuple[str, _At]]:
@@ -123,7 +125,7 @@ class _At:
             if not isinstance(key, yaml.ScalarNode) or key.value in seen:
                 raise _At(key, self.file).wrong("a name that is not there yet")
             seen.add(key.value)
-            yield key.value, _At(value, self.file)
+            yield key.value, _At(value, self.file, key)
 
     def items(self, expected: str) -> list[_At]:
         if not isinstance(self.node, yaml.SequenceNode):

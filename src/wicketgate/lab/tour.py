@@ -16,6 +16,10 @@ import msgspec
 from wicketgate.lab.lab import Edit, Lab, edits, groups_set, rules_set
 from wicketgate.model import World
 
+HOME: dict[str, object] = {"client": "home", "max_tunnel_duration": "3599"}
+"""The other client. A duration of its own makes a URL of its own: one that the first client used within the same second
+with the same key is bound to that client's address (url_reuse)."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -99,9 +103,7 @@ class Tour:
             self.login(f"preservation {mode}: from group endpoint", vpc, "web-1", source)
             with self.changed(rules_set(vpc, "web", inbound=[])):
                 self.refused(f"preservation {mode}: rule taken away", vpc, "web-1", "no inbound rule of")
-        self.login(
-            "preservation on: from group endpoint, another client", "kept", "web-1", "198.51.100.20", client="home"
-        )
+        self.login("preservation on: from group endpoint, another client", "kept", "web-1", "198.51.100.20", **HOME)
 
     def endpoint_only(self) -> None:
         """With no other rule for SSH, an instance accepts SSH from the endpoint only."""
@@ -122,14 +124,12 @@ class Tour:
         vpc_range, client_range = "tcp 22 from 10.0.0.0/16", "tcp 22 from 203.0.113.0/24"
         with self.changed(rules_set("plain", "web", inbound=[vpc_range])):
             self.login("off: from the VPC's range", "plain", "web-1", "10.0.0.10")
-            self.login("off: from the VPC's range, any client", "plain", "web-1", "10.0.0.10", client="home")
+            self.login("off: from the VPC's range, any client", "plain", "web-1", "10.0.0.10", **HOME)
         with self.changed(rules_set("plain", "web", inbound=[client_range])):
             self.refused("off: from the client's range (cross case)", "plain", "web-1", "no inbound rule of")
         with self.changed(rules_set("kept", "web", inbound=[client_range])):
             self.login("on: from the client's range, client inside", "kept", "web-1", "203.0.113.10")
-            self.refused(
-                "on: from the client's range, client outside", "kept", "web-1", "no inbound rule of", client="home"
-            )
+            self.refused("on: from the client's range, client outside", "kept", "web-1", "no inbound rule of", **HOME)
         with self.changed(rules_set("kept", "web", inbound=["tcp 22 from 10.1.0.0/16"])):
             self.refused("on: from the VPC's range (cross case)", "kept", "web-1", "no inbound rule of")
 
@@ -149,19 +149,19 @@ class Tour:
         """IAM controls who may use an endpoint; when it refuses, no packet leaves the endpoint or comes to it."""
         short: dict[str, object] = {"max_tunnel_duration": "600"}
         with self.changed(rules_set("plain", "endpoint", outbound=["tcp 22 to 10.0.0.0/16"])):
-            self.login("operator: all conditions met", "plain", "web-1", "10.0.0.10", **{"user": "operator", **short})
+            self.login("operator, all conditions met", "plain", "web-1", "10.0.0.10", **{"user": "operator", **short})
             denied = "is not authorized to perform: ec2-instance-connect:OpenTunnel"
             cases: list[tuple[str, str, str, dict[str, object]]] = [
-                ("action: nobody has no policy", "plain", "web-1", {"user": "nobody", **short}),
-                ("endpoint: another one", "kept", "web-1", {**short, "address": "10.1.1.11"}),
-                ("port: 3389", "plain", "web-1", {**short, "port": 3389}),
-                ("address: outside 10.0.1.10/31", "plain", "db-1", short),
-                ("duration: 900 s", "plain", "web-1", {"max_tunnel_duration": "900"}),
-                ("duration: omitted counts as 3600 s", "plain", "web-1", {}),
-                ("source address: outside 203.0.113.0/24", "plain", "web-1", {**short, "client": "home"}),
+                ("nobody: no policy allows the action", "plain", "web-1", {"user": "nobody", **short}),
+                ("operator, endpoint: another one", "kept", "web-1", {**short, "address": "10.1.1.11"}),
+                ("operator, port: 3389", "plain", "web-1", {**short, "port": 3389}),
+                ("operator, address: outside 10.0.1.10/31", "plain", "db-1", short),
+                ("operator, duration: 900 s", "plain", "web-1", {"max_tunnel_duration": "900"}),
+                ("operator, duration: omitted counts as 3600 s", "plain", "web-1", {}),
+                ("operator, source address: outside 203.0.113.0/24", "plain", "web-1", {**short, "client": "home"}),
             ]
             for what, vpc, name, options in cases:
-                self.silent(f"operator: {what}", vpc, name, denied, **{"user": "operator", **options})
+                self.silent(what, vpc, name, denied, **{"user": "operator", **options})
         self.outlives()
 
     def outlives(self) -> None:
@@ -265,4 +265,8 @@ def _words(stderr: str) -> str:
     """The line that says why, of what ssh and its ProxyCommand printed."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     told = [line for line in lines if "Closure Reason" in line or "ErrorCode" in line or "Exception" in line]
-    return (told or lines or ["(nothing was said)"])[0].removeprefix("Websocket Closure Reason: ")
+    return (
+        (told or lines or ["(nothing was said)"])[0]
+        .removeprefix("wicketgate: ")
+        .removeprefix("Websocket Closure Reason: ")
+    )

@@ -1,0 +1,106 @@
+"""`wicketgate open-tunnel`: the AWS CLI's `ec2-instance-connect open-tunnel`, with a quick start.
+
+ssh -o ProxyCommand='wicketgate open-tunnel --instance-connect-endpoint-id eice-0123456789abcdef0
+    --instance-connect-endpoint-dns-name NAME --private-ip-address %h' ec2-user@10.0.1.11
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+import click
+
+MAX_CONNECTIONS = 10
+
+
+@click.command()
+@click.option("--instance-connect-endpoint-id", "endpoint_id", metavar="ID", help="The endpoint: eice-...")
+@click.option(
+    "--instance-connect-endpoint-dns-name",
+    "dns_name",
+    metavar="NAME",
+    help="The endpoint's DnsName; NAME:PORT for a gateway that does not listen on 443.",
+)
+@click.option("--private-ip-address", metavar="ADDRESS", help="The target's private address.")
+@click.option("--instance-id", metavar="ID", help="The target by id. Not looked up yet: give the three options above.")
+@click.option("--remote-port", type=int, default=22, show_default=True, help="The target's TCP port.")
+@click.option("--local-port", type=click.IntRange(0, 65535), help="Listen on localhost; 0 lets the system choose.")
+@click.option("--max-tunnel-duration", type=int, metavar="SECONDS", help="1 to 3600; the service's limit if not given.")
+@click.option(
+    "--max-websocket-connections",
+    type=click.IntRange(min=1),
+    default=MAX_CONNECTIONS,
+    show_default=True,
+    help="Tunnels open at once with --local-port.",
+)
+@click.option("--profile", help="A profile of the AWS credentials and config files.")
+@click.option("--region", help="The region to sign for.")
+@click.option("--ca-bundle", metavar="FILE", help="Trust the certificates in FILE and no others.")
+def command(  # noqa: PLR0917  # one parameter per option
+    endpoint_id: str | None,
+    dns_name: str | None,
+    private_ip_address: str | None,
+    instance_id: str | None,
+    remote_port: int,
+    local_port: int | None,
+    max_tunnel_duration: int | None,
+    max_websocket_connections: int,
+    profile: str | None,
+    region: str | None,
+    ca_bundle: str | None,
+) -> int:
+    """Open a tunnel to a private address through an EC2 Instance Connect Endpoint.
+
+    Without --local-port the tunnel is standard input and output, as ssh's ProxyCommand wants it.
+
+    Credentials and region come from where the AWS CLI takes them: environment variables and profiles. Certificates:
+    --ca-bundle, else AWS_CA_BUNDLE and SSL_CERT_FILE, else the system's.
+    """
+    from wicketgate.client import ClientError, InvalidUse, TunnelRequest, resolve_credentials, resolve_region
+    from wicketgate.client.handshake import trust
+    from wicketgate.client.tunnel import Listener, Opener, carry_standard_streams
+
+    _stop_on_signals()
+    try:
+        request = TunnelRequest.make(
+            endpoint_id=endpoint_id,
+            dns_name=dns_name,
+            private_ip_address=private_ip_address,
+            instance_id=instance_id,
+            remote_port=remote_port,
+            max_tunnel_duration=max_tunnel_duration,
+        )
+        if local_port is None and os.isatty(0):
+            raise InvalidUse("Standard input is a terminal: use this as ssh's ProxyCommand, or give --local-port.")
+        opener = Opener(
+            request,
+            resolve_credentials(profile, os.environ),
+            resolve_region(region, profile, os.environ),
+            trust(ca_bundle, os.environ),
+        )
+        if local_port is None:
+            carry_standard_streams(opener)
+        else:
+            Listener(opener, local_port, max_websocket_connections, click.echo, _complain).run()
+    except ClientError as error:
+        _complain(str(error))
+        return error.exit_code
+    return 0
+
+
+def _complain(line: str) -> None:
+    click.echo(f"wicketgate: {line}", err=True)
+
+
+def _stop_on_signals() -> None:
+    """SIGINT, SIGTERM and ssh's SIGHUP unwind the stack, so that streams are restored and tunnels closed."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), stop)

@@ -1,0 +1,35 @@
+"""`python -m wicketgate.lab.enter CLIENT USER [COMMAND...]`: become a command at a client's place in the lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from wicketgate.kernel import netns
+from wicketgate.lab.machines import ROOT
+from wicketgate.model import FabricError
+
+ENVIRONMENTS = ROOT / "environments.json"
+"""User name -> environment of that user's programs; the lab writes it."""
+
+
+def main() -> None:
+    """Enter and execute; does not return."""
+    client, user, *argv = sys.argv[1:]
+    environments = json.loads(ENVIRONMENTS.read_text())
+    if user not in environments:
+        sys.exit(f"wicketgate shell: there is no user {user} in this lab; its users: {', '.join(environments)}")
+    try:
+        netns.enter(client)
+    except FabricError:
+        sys.exit(f"wicketgate shell: there is no client {client} in this lab")
+    argv = argv or [os.environ.get("SHELL", "/bin/sh")]
+    try:
+        os.execvpe(argv[0], argv, {**environments[user], "PS1": f"{user}@{client} $ "})
+    except OSError as error:
+        sys.exit(f"wicketgate shell: {argv[0]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main()
