@@ -1,0 +1,234 @@
+"""Logins as people do them, and what happens to them when processes die."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+
+import msgspec
+import pytest
+
+from wicketgate.kernel import netns
+from wicketgate.lab import sandbox
+from wicketgate.lab.lab import rules_set
+from wicketgate.lab.machines import ROOT
+
+
+def test_interactive_terminal(lab):
+    """`ssh -tt` gets a terminal."""
+    target = lab.address("plain", "web-1")
+    command = [*lab.ssh_command(lab.tunnel_command("plain", target), target), "tty"]
+    command.insert(1, "-tt")
+    with netns.entered("office"):
+        done = subprocess.run(command, env=lab.environment("admin"), capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout.strip()[:9]) == (0, b"/dev/pts/")
+
+
+def test_large_file_both_ways(lab, tmp_path):
+    """64 MiB up and down again arrive with the same checksum."""
+    data = os.urandom(64 * 1024 * 1024)
+    target = lab.address("kept", "web-1")
+    command = [*lab.ssh_command(lab.tunnel_command("kept", target), target), "cat"]
+    with netns.entered("office"):
+        done = subprocess.run(
+            command, input=data, env=lab.environment("admin"), capture_output=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
+
+
+def _long_login(lab, vpc="plain", name="web-1"):
+    """An ssh session with `cat` at the far end."""
+    target = lab.address(vpc, name)
+    command = [*lab.ssh_command(lab.tunnel_command(vpc, target), target), "cat"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = lab.popen("office", "admin", command, **pipes)
+    assert _echo(process, b"up\n") == b"up\n"
+    return process
+
+
+def _echo(process, line):
+    process.stdin.write(line)
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
+def test_netd_killed(lab):
+    """A killed netd: open tunnels go on, rules stay in force, and after its restart new tunnels open."""
+    session = _long_login(lab)
+    os.kill(lab.serve.children[0].process.pid, signal.SIGKILL)
+    assert _echo(session, b"without netd\n") == b"without netd\n"
+    assert lab.connect("plain", "db-1", lab.address("plain", "web-1")) == "timed out"
+    lab.serve.wait_alive()
+    assert lab.login("plain", "web-1").source == "10.0.0.10"
+    assert "no outbound rule" in lab.login("plain", "db-1").stderr
+    assert _echo(session, b"after\n") == b"after\n"
+    session.stdin.close()
+    assert session.wait(20) == 0
+
+
+def test_gateway_killed(lab):
+    """A killed gateway: its tunnels end, it comes back, and the audit has the close line it could not write."""
+    session = _long_login(lab)
+    opened = [line for line in lab.audit() if line["eventName"] == "OpenTunnel"][-1]
+    os.kill(lab.serve.children[1].process.pid, signal.SIGKILL)
+    assert session.wait(20) != 0
+    lab.serve.wait_alive()
+    assert lab.login("plain", "web-1").source == "10.0.0.10"
+    closed = [
+        one for one in lab.audit() if one["eventName"] == "CloseTunnel" and one["requestID"] == opened["requestID"]
+    ]
+    assert len(closed) == 1
+    assert "unexpectedly" in closed[0]["serviceEventDetails"]["closeReason"]
+    for pipe in (session.stdin, session.stdout, session.stderr):
+        pipe.close()
+
+
+def test_no_process_no_connection(lab):
+    """With netd and gateway stopped nothing new gets in, and the rules still hold between instances."""
+    for child in lab.serve.children:
+        os.kill(child.process.pid, signal.SIGSTOP)
+    try:
+        assert lab.connect("plain", "db-1", lab.address("plain", "web-1")) == "timed out"
+    finally:
+        for child in lab.serve.children:
+            os.kill(child.process.pid, signal.SIGCONT)
+
+
+def test_change_is_in_force_when_apply_returns(lab):
+    """Read your writes: 20 times in turn, the login right after a change follows the new rules."""
+    for number in range(10):
+        lab.change(rules_set("plain", "web", inbound=[]))
+        done = lab.login("plain", "web-1", max_tunnel_duration=str(3000 + number))
+        assert done.source is None
+        lab.change(rules_set("plain", "web", inbound=["tcp 22 from group endpoint"]))
+        done = lab.login("plain", "web-1", max_tunnel_duration=str(3100 + number))
+        assert done.source == "10.0.0.10", done.stderr
+
+
+def test_every_attempt_is_audited_once(lab):
+    """Granted, refused by IAM, unreachable: each attempt is one OpenTunnel line; tunnels that opened also close."""
+    before = len(lab.audit())
+    lab.login("plain", "web-1")
+    lab.login("plain", "web-1", user="nobody")
+    lab.login("plain", "db-1")
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        lines = lab.audit()[before:]
+        if sum(line["eventName"] == "CloseTunnel" for line in lines) == 2:
+            break
+        time.sleep(0.02)
+    opened = [line for line in lines if line["eventName"] == "OpenTunnel"]
+    assert [line.get("errorCode") for line in opened] == [None, "AccessDenied", None]
+    assert [line["requestParameters"]["privateIpAddress"] for line in opened] == ["10.0.1.11", "10.0.1.11", "10.0.1.21"]
+    closed = {line["requestID"]: line for line in lines if line["eventName"] == "CloseTunnel"}
+    assert set(closed) == {opened[0]["requestID"], opened[2]["requestID"]}
+    assert closed[opened[0]["requestID"]]["serviceEventDetails"]["bytesToClient"] > 1000
+    assert "no outbound rule" in closed[opened[2]["requestID"]]["serviceEventDetails"]["closeReason"]
+
+
+def test_caller_who_may_not_see_rules_is_not_told(lab):
+    """A caller without ec2:DescribeSecurityGroupRules hears AWS's words and a general word, never a group's id."""
+    lab.change(rules_set("plain", "web", inbound=[]))
+    told = lab.login("plain", "web-1", user="operator", max_tunnel_duration="600").stderr
+    assert "Unable to connect to target" in told
+    assert "sg-" not in told
+
+
+def test_twenty_tunnels_then_the_limit(lab):
+    """The 21st tunnel of an endpoint is refused with 101 and a close, naming the limit; a freed slot is usable."""
+    target = lab.address("plain", "web-1")
+    command = lab.tunnel_command("plain", target)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    tunnels = [lab.popen("office", "admin", command, **pipes) for _ in range(20)]
+    try:
+        assert all(one.stdout.readline().startswith(b"SSH-2.0") for one in tunnels)
+        done = lab.login("plain", "web-1")
+        assert done.source is None
+        assert "20 tunnels" in done.stderr
+        tunnels[0].stdin.close()
+        tunnels[0].wait(10)
+        assert _eventually(lambda: lab.login("plain", "web-1").source == "10.0.0.10")
+    finally:
+        for one in tunnels:
+            one.kill()
+            one.wait()
+            for pipe in (one.stdin, one.stdout, one.stderr):
+                pipe.close()
+
+
+def _eventually(holds, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_pushed_keys_by_command(lab):
+    """Where every id is mapped sshd runs an AuthorizedKeysCommand as on any host; where one is, it refuses to."""
+    machine = lab.machines[lab.instance("plain", "web-2").id]
+    config = machine.directory / "sshd_config"
+    original = config.read_text()
+    script = ROOT / "keys-command"
+    script.write_text(f"#!/bin/sh\ncat {machine.directory}/authorized_keys\n")
+    script.chmod(0o755)
+    keys = next(line for line in original.splitlines() if line.startswith("AuthorizedKeysFile"))
+    command = f"AuthorizedKeysFile none\nAuthorizedKeysCommand {script} %u\nAuthorizedKeysCommandUser nobody"
+    try:
+        machine.stop()
+        config.write_text(original.replace(keys, command))
+        machine.start()
+        assert (lab.login("plain", "web-2").exit_code == 0) is sandbox.all_ids()
+    finally:
+        machine.stop()
+        config.write_text(original)
+        machine.start()
+    assert lab.login("plain", "web-2").exit_code == 0
+
+
+def test_clients_reach_the_gateway_on_443_and_nothing_else(lab):
+    """From a client only the gateway's port 443 answers: no other port, no VPC address, no other client."""
+    import socket
+
+    def attempt(address, port):
+        with netns.entered("office"):
+            sock = socket.socket()
+        with sock:
+            sock.settimeout(0.5)
+            try:
+                sock.connect((address, port))
+            except OSError as error:
+                return type(error).__name__
+            return "connected"
+
+    assert attempt("192.0.2.10", 443) == "connected"
+    for address, port in (("192.0.2.10", 22), ("10.0.1.11", 22), ("10.1.1.11", 22), ("198.51.100.20", 22)):
+        assert attempt(address, port) != "connected", (address, port)
+
+
+def test_deleted_endpoint_closes_its_tunnels(lab):
+    """An endpoint that is gone from the World closes its live tunnels with a reason."""
+    session = _long_login(lab)
+
+    def without(world):
+        return msgspec.structs.replace(
+            world,
+            endpoints=tuple(one for one in world.endpoints if one.id != lab.endpoint("plain").id),
+        )
+
+    lab.change(without)
+    assert session.wait(10) != 0
+    told = session.stderr.read().decode()
+    assert "endpoint" in told.lower()
+    for pipe in (session.stdin, session.stdout, session.stderr):
+        pipe.close()
+
+
+@pytest.mark.parametrize("vpc", ["plain", "kept"])
+def test_logins_in_a_row(lab, vpc):
+    """A second login right after the first works: nothing of a closed tunnel stands in its way."""
+    for number in range(5):
+        assert lab.login(vpc, "web-2", max_tunnel_duration=str(3200 + number)).exit_code == 0

@@ -1,0 +1,122 @@
+"""The tour, and the mutation of the judge: were the kernel's verdicts other than they are, the tour would say so."""
+
+import msgspec
+import pytest
+
+from wicketgate import rules
+from wicketgate.kernel.nftables import Nftables
+from wicketgate.lab.lab import edits, rules_set
+from wicketgate.lab.tour import Tour
+
+VPCS = ("plain", "kept")
+
+
+def test_every_statement_holds(lab):
+    """Every row of the tour is seen as expected: logins from the exact address, refusals for the exact reason."""
+    rows = Tour(lab).run()
+    assert [row for row in rows if not row.passed] == []
+    assert len(rows) >= 60
+
+
+class _AcceptAll(Tour):
+    """The same tour where the kernel accepts everything: what a group refused must now come about."""
+
+    def refused(self, what, vpc, name, reason, **options):
+        if "rule of" not in reason:
+            super().refused(what, vpc, name, reason, **options)
+            return
+        done = self.lab.login(vpc, name, **options)
+        self._row(what, "login", f"login from {done.source}: {done.stderr}", done.source is not None)
+
+    def dropped(self, what, vpc, sender, address, *, counter, source=None):
+        before = _passed(self.lab, vpc)
+        outcome = self.lab.connect(vpc, sender, address, source=source)
+        if counter in ("forged_source", "to_endpoint"):
+            # The reply goes to the address's owner, or the endpoint's own namespace refuses: the packet itself passed.
+            self._row(what, "passed by the forward hook", outcome, _passed(self.lab, vpc) > before)
+        else:
+            self._row(what, "connected", outcome, outcome == "connected")
+
+
+def _vpc_id(lab, vpc):
+    return lab.world.vpc_of_subnet(lab.endpoint(vpc).subnet_id).id
+
+
+def _passed(lab, vpc):
+    return lab.counters(_vpc_id(lab, vpc))["mutant"]
+
+
+def _mutate(lab, verdict):
+    """Replace the verdicts of the forward chain; marks, routes back and the endpoints' own protection stay."""
+    for vpc in VPCS:
+        nft = Nftables(_vpc_id(lab, vpc))
+        nft.run(
+            f"add counter inet {rules.TABLE} mutant\nflush chain inet {rules.TABLE} forward\n"
+            f"add rule inet {rules.TABLE} forward counter name mutant {verdict}"
+        )
+        nft.close()
+
+
+@pytest.fixture
+def restored(lab):
+    """The right ruleset again after a mutation."""
+    yield
+    for vpc in VPCS:
+        nft = Nftables(_vpc_id(lab, vpc))
+        nft.run(rules.render(rules.compile_vpc(lab.world, _vpc_id(lab, vpc))))
+        nft.close()
+
+
+def test_accept_all_is_noticed(lab, restored):
+    """With a kernel that accepts everything, all that the groups had refused succeeds: nothing else refused it."""
+    _mutate(lab, "accept")
+    tour = _AcceptAll(lab)
+    rows = tour.run()
+    assert [row for row in rows if not row.passed] == []
+    assert sum(row.expected in ("login", "connected", "passed by the forward hook") for row in rows) >= 25
+
+
+def test_drop_all_is_noticed(lab, restored):
+    """With a kernel that drops everything and a World that allows everything, every login fails."""
+    open_world = edits(
+        *(
+            rules_set(vpc, group, inbound=["all from 0.0.0.0/0"], outbound=["all to 0.0.0.0/0"])
+            for vpc in VPCS
+            for group in ("endpoint", "web", "db", "closed")
+        ),
+        lambda world: msgspec.structs.replace(
+            world, settings=msgspec.structs.replace(world.settings, connect_timeout=0.5)
+        ),
+    )
+    lab.change(open_world)
+    names = [(vpc, name) for vpc in VPCS for name in ("web-1", "db-1", "closed-1")]
+    assert all(lab.login(vpc, name).exit_code == 0 for vpc, name in names)
+    _mutate(lab, "drop")
+    for vpc, name in names:
+        done = lab.login(vpc, name)
+        assert done.source is None
+        assert "Unable to connect to target" in done.stderr
+
+
+@pytest.mark.parametrize("vpc", VPCS)
+def test_two_hundred_refusals_are_quick(lab, vpc):
+    """200 of 200 dials that the groups refuse are told so within 50 ms, preservation on and off."""
+    import errno
+    import select
+    import socket
+    import time
+
+    from wicketgate.kernel.dial import dial
+
+    endpoint = lab.endpoint(vpc)
+    slow = []
+    for _ in range(200):
+        started = time.monotonic()
+        sock, _ = dial(endpoint.id, lab.address(vpc, "db-1"), 22, "203.0.113.10" if vpc == "kept" else None)
+        with sock:
+            select.select([], [sock], [], 1)
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        took = time.monotonic() - started
+        if number != errno.EHOSTUNREACH or took > 0.05:
+            slow.append((errno.errorcode.get(number), took))
+    assert slow == []
