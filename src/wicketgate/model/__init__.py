@@ -1,7 +1,9 @@
 """What exists, how a decision is stated, and how things go wrong. Pure; imported by every other room."""
 
+from wicketgate.model.change import KINDS, Change, Resource, apply_change
 from wicketgate.model.errors import (
     AccessDenied,
+    ApiError,
     AuthFailure,
     CallerError,
     EndpointNotFound,
@@ -32,10 +34,13 @@ from wicketgate.model.world import (
 
 __all__ = [
     "CONNECTABLE_STATES",
+    "KINDS",
     "AccessDenied",
     "AccessKey",
+    "ApiError",
     "AuthFailure",
     "CallerError",
+    "Change",
     "Endpoint",
     "EndpointNotFound",
     "EndpointNotReady",
@@ -45,6 +50,7 @@ __all__ = [
     "LimitExceeded",
     "NetworkInterface",
     "Policy",
+    "Resource",
     "SecurityGroup",
     "SecurityGroupRule",
     "Settings",
@@ -57,4 +63,5 @@ __all__ = [
     "WicketgateError",
     "World",
     "WorldError",
+    "apply_change",
 ]

@@ -9,6 +9,7 @@
     |   |-- EndpointNotReady   the endpoint's state admits no tunnel (HTTP 400)
     |   `-- LimitExceeded      transient: 101, then a close frame (close code 1013)
     |-- TargetUnreachable      transient: 101, then a close frame (close code 1011)
+    |-- ApiError               an API action refused: any of the EC2, IAM and STS APIs' own codes
     |-- WorldError             the state we were given contradicts itself
     `-- FabricError            the kernel did not do as told: our bug or the host's
 
@@ -88,6 +89,15 @@ class TargetUnreachable(WicketgateError):
 
     code = "TargetUnreachable"
     http_status = 502
+
+
+class ApiError(CallerError):
+    """An API action is refused in its API's own code and words (EC2 API Reference, Error codes)."""
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code  # type: ignore[misc]  # hundreds of codes, one class: clients compare the text
+        self.http_status = status  # type: ignore[misc]
 
 
 class WorldError(WicketgateError):

@@ -34,6 +34,10 @@ class Vpc(_Struct, frozen=True, kw_only=True):
     id: str
     cidr_block: str
     name: str = ""
+    is_default: bool = False
+    enable_dns_support: bool = True
+    enable_dns_hostnames: bool = False
+    tags: dict[str, str] = {}
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -48,6 +52,8 @@ class Subnet(_Struct, frozen=True, kw_only=True):
     vpc_id: str
     cidr_block: str
     availability_zone: str = ""
+    map_public_ip_on_launch: bool = False
+    tags: dict[str, str] = {}
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -75,6 +81,7 @@ class SecurityGroupRule(_Struct, frozen=True, kw_only=True):
     cidr_ipv6: str | None = None
     referenced_group_id: str | None = None
     description: str = ""
+    tags: dict[str, str] = {}
 
     @property
     def peer(self) -> str:
@@ -101,6 +108,7 @@ class SecurityGroup(_Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
     rules: tuple[SecurityGroupRule, ...] = ()
+    tags: dict[str, str] = {}
 
     @property
     def inbound(self) -> tuple[SecurityGroupRule, ...]:
@@ -124,6 +132,14 @@ class NetworkInterface(_Struct, frozen=True, kw_only=True):
     """Name of the network device on the VPC router's side (at most 15 bytes)."""
     interface_type: Literal["interface", "ec2_instance_connect_endpoint"] = "interface"
     source_dest_check: bool = True
+    description: str = ""
+    mac_address: str = ""
+    requester_managed: bool = False
+    """Made by a service for its own use: visible, but only the service may change it."""
+    delete_on_termination: bool = True
+    attached_at: float | None = None
+    """Seconds since the epoch; None while attached to nothing."""
+    tags: dict[str, str] = {}
 
 
 class Instance(_Struct, frozen=True, kw_only=True):
@@ -133,6 +149,20 @@ class Instance(_Struct, frozen=True, kw_only=True):
     interface_id: str
     name: str = ""
     state: Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated"] = "running"
+    image_id: str = "ami-00000000000000001"
+    instance_type: str = "wicketgate.namespace"
+    launched_at: float = 0.0
+    """Seconds since the epoch."""
+    state_reason: str = ""
+    tags: dict[str, str] = {}
+
+
+class EndpointSettings(_Struct, frozen=True, kw_only=True):
+    """The settings of an endpoint that ModifyInstanceConnectEndpoint changes; None = not asked for."""
+
+    preserve_client_ip: bool | None = None
+    ip_address_type: Literal["ipv4", "dualstack", "ipv6"] | None = None
+    group_ids: tuple[str, ...] | None = None
 
 
 class Endpoint(_Struct, frozen=True, kw_only=True):
@@ -147,6 +177,12 @@ class Endpoint(_Struct, frozen=True, kw_only=True):
     index: int = 1
     """Number of the endpoint within its VPC's namespace, 1..4095: bits 16-27 of the marks."""
     tags: dict[str, str] = {}
+    state_message: str = ""
+    created_at: float = 0.0
+    """Seconds since the epoch."""
+    ip_address_type: Literal["ipv4", "dualstack", "ipv6"] = "ipv4"
+    pending: EndpointSettings | None = None
+    """What a Modify asked for, while update-in-progress: the present values stay in force until it is done."""
 
 
 class Policy(_Struct, frozen=True, kw_only=True):
