@@ -55,7 +55,7 @@ class Outcome:
     """What an action answers, by the service model's member names, and what it changes."""
 
     answer: Mapping[str, Any] = field(default_factory=dict)
-    change: Change = Change()
+    change: Change = field(default_factory=Change)
 
 
 @dataclass(frozen=True)
