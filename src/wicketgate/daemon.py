@@ -136,7 +136,9 @@ class Serve:
         for index, pair in enumerate(pairs):
             command = self._gateway_command(index, pair[1])
             inherited = [pair[1], *self.listeners]
-            self.children.append(Child(f"gateway-{index}", command, inherited, logs / f"gateway-{index}.log", self.environment))
+            self.children.append(
+                Child(f"gateway-{index}", command, inherited, logs / f"gateway-{index}.log", self.environment)
+            )
         with self._lock:
             # netd first: a gateway that takes a tunnel before there are rules would only be refused.
             for child in self.children:

@@ -17,7 +17,6 @@ VERBS = {
     "open-tunnel": "Open a tunnel through an endpoint: standard input and output, or a local port.",
     "lab": "Build a made-up network with endpoints and real machines to try things on.",
     "shell": "Run a command at a client's place in the running lab.",
-    "shell": "Be a client in the running lab.",
 }
 """Name and one line of help, so that `--help` imports no verb."""
 
