@@ -18,20 +18,21 @@ PACKAGE = Path(__file__).parent.parent / "src" / "wicketgate"
 ROWS: tuple[tuple[str, frozenset[str]], ...] = (
     ("model", frozenset({"model"})),
     ("engines", frozenset({"sigv4", "iam", "paths", "rules", "tunnel"})),
-    ("admission", frozenset({"admit"})),
-    ("drivers", frozenset({"kernel", "audit", "ipc", "pki"})),
-    ("servers", frozenset({"netd", "gateway"})),
-    ("composition", frozenset({"client", "lab", "cli", "daemon"})),
+    ("admission", frozenset({"admit", "control"})),
+    ("drivers", frozenset({"kernel", "audit", "ipc", "pki", "seal", "store"})),
+    ("servers", frozenset({"netd", "gateway", "api"})),
+    ("composition", frozenset({"client", "lab", "cli", "daemon", "configuration"})),
 )
 """Top row first. A room imports only rooms of rows above its own."""
 
 SIDEWAYS = {
     "cli": frozenset({"client", "lab", "daemon"}),  # verbs start things
+    "store": frozenset({"seal"}),  # secrets are sealed where they are kept
     "lab": frozenset({"daemon"}),  # the lab is the same processes over a made-up network
 }
 """Imports within the last row: composition is its job. Elsewhere there are none."""
 
-PURE = frozenset({"model", "sigv4", "iam", "paths", "rules", "tunnel", "admit"})
+PURE = frozenset({"model", "sigv4", "iam", "paths", "rules", "tunnel", "admit", "control"})
 IMPURE_MODULES = frozenset(
     {"asyncio", "socket", "ssl", "select", "selectors", "subprocess", "sqlite3", "time", "os", "random", "threading"}
 )
