@@ -7,6 +7,7 @@ instance's own sshd logged exactly the expected source address; a refusal when i
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -225,12 +226,27 @@ class Tour:
             counters = self.lab.counters(vpc_id)
             return counters[f"from_{link}"] + counters[f"to_{link}"]
 
+        self._quiet(packets)
         before = packets()
         done = self.lab.login(vpc, name, **options)  # type: ignore[arg-type]
         counted = packets() - before
         seen = f"refused: {_words(done.stderr)}" if done.source is None else f"login from {done.source}"
         passed = done.source is None and reason in _words(done.stderr) and counted == 0
         self._row(what, f"refused: {reason}; 0 packets", f"{seen}; {counted} packets", passed)
+
+    def _quiet(self, packets: Callable[[], int], seconds: float = 5.0) -> None:
+        """Wait until earlier tunnels have said goodbye: all have their close lines, and the counters stand still."""
+        deadline = time.monotonic() + seconds
+        before = -1
+        while time.monotonic() < deadline:
+            lines = [(line["eventName"], line["requestID"]) for line in self.lab.audit() if "errorCode" not in line]
+            opened = {request for event, request in lines if event == "OpenTunnel"}
+            closed = {line["requestID"] for line in self.lab.audit() if line["eventName"] == "CloseTunnel"}
+            now = packets()
+            if opened <= closed and now == before:
+                return
+            before = now
+            time.sleep(0.05)
 
     def dropped(
         self, what: str, vpc: str, sender: str, address: str, *, counter: str, source: str | None = None
