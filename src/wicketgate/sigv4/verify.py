@@ -124,36 +124,79 @@ def verify_presigned(
     A signature date may be ahead of `now` by `expected.clock_skew`; a clock that is behind gets no such leave,
     because a URL that ended is one that ended.
     """
-    query = request.query
-    _check_present(query)
-    key_id, scope = _check_credential(query, expected)
-    expires = _check_time(query, expected, now)
-    headers = _signed_headers(query["X-Amz-SignedHeaders"], request.headers)
-    claimed = query["X-Amz-Signature"]
+    fields = request.query
+    _check_present(fields)
+    expires = _check_time(fields, expected, now)
+    key = _prove(request, expected, fields, find_key)
+    check_key(key, fields.get("X-Amz-Security-Token"), now)
+    return Proof(key, fields["X-Amz-Signature"], expires)
+
+
+def verify_header(
+    request: SignedRequest, expected: Expected, find_key: Callable[[str], AccessKey | None], now: float
+) -> Proof:
+    """Check a request signed by its Authorization header at `now`, seconds since the epoch; raises AuthFailure.
+
+    `expected.clock_skew` counts in both directions, and is also how long the request is good for. The caller computes
+    `request.payload_hash` from the body it read.
+    """
+    fields = _header_fields(request.headers)
+    _check_present(fields)
+    signed_at = _signed_at(fields, expected, now)
+    if now > signed_at + expected.clock_skew:
+        raise AuthFailure(
+            "RequestExpired",
+            f"Request has expired: signed {now - signed_at:.0f} s ago by our clock, good for {expected.clock_skew} s.",
+        )
+    key = _prove(request, expected, fields, find_key)
+    check_key(key, fields.get("X-Amz-Security-Token"), now)
+    return Proof(key, fields["X-Amz-Signature"], signed_at + expected.clock_skew)
+
+
+def _header_fields(headers: Mapping[str, str]) -> dict[str, str]:
+    """The Authorization header's parts under the names that a presigned URL has them by."""
+    authorization = headers.get("authorization", "")
+    algorithm, _, rest = authorization.partition(" ")
+    parts = dict(part.strip().partition("=")[::2] for part in rest.split(",") if part.strip())
+    unknown = sorted(set(parts) - {"Credential", "SignedHeaders", "Signature"})
+    if unknown:
+        raise AuthFailure("IncompleteSignature", f"The Authorization header has an unknown part {quoted(unknown[0])}.")
+    fields = {f"X-Amz-{name}": value for name, value in parts.items()}
+    if authorization:
+        fields["X-Amz-Algorithm"] = algorithm
+        fields["X-Amz-Date"] = headers.get("x-amz-date", "")
+    if "x-amz-security-token" in headers:
+        fields["X-Amz-Security-Token"] = headers["x-amz-security-token"]
+    return fields
+
+
+def _prove(
+    request: SignedRequest,
+    expected: Expected,
+    fields: Mapping[str, str],
+    find_key: Callable[[str], AccessKey | None],
+) -> AccessKey:
+    """The key whose signature over the request holds; raises AuthFailure. `fields`: what the signer says of it."""
+    key_id, scope = _check_credential(fields, expected)
+    headers = _signed_headers(fields["X-Amz-SignedHeaders"], request.headers)
+    claimed = fields["X-Amz-Signature"]
     if not _is_signature(claimed):
         raise AuthFailure("IncompleteSignature", "X-Amz-Signature must be 64 lower-case hexadecimal digits.")
-
     key = find_key(key_id)
-    to_sign = canonical_request(
-        request.method,
-        request.path,
-        canonical_query([item for item in query.items() if item[0] != "X-Amz-Signature"]),
-        headers,
-        request.payload_hash,
-    )
+    query = canonical_query([item for item in request.query.items() if item[0] != "X-Amz-Signature"])
+    to_sign = canonical_request(request.method, request.path, query, headers, request.payload_hash)
     secret = key.secret if key is not None else _UNKNOWN_SECRET
     derived = signing_key(secret, scope[:8], expected.region, expected.service)
-    holds = hmac.compare_digest(signature(derived, string_to_sign(query["X-Amz-Date"], scope, to_sign)), claimed)
+    holds = hmac.compare_digest(signature(derived, string_to_sign(fields["X-Amz-Date"], scope, to_sign)), claimed)
     if key is None:
         raise AuthFailure("InvalidClientTokenId", _INVALID_TOKEN)
     if not holds:
         raise AuthFailure(
             "SignatureDoesNotMatch",
             "The request signature we calculated does not match the signature you provided. "
-            "Check the secret access key, and that the URL is used unchanged and with the host it was signed for.",
+            "Check the secret access key, and that the request is sent unchanged and to the host it was signed for.",
         )
-    check_key(key, query.get("X-Amz-Security-Token"), now)
-    return Proof(key, claimed, expires)
+    return key
 
 
 def check_key(key: AccessKey, session_token: str | None, now: float) -> None:
@@ -219,24 +262,13 @@ def _check_credential(query: Mapping[str, str], expected: Expected) -> tuple[str
 
 def _check_time(query: Mapping[str, str], expected: Expected, now: float) -> float:
     """When the URL ends, seconds since the epoch."""
-    date = query["X-Amz-Date"]
-    signed_at = timestamp(date)
-    if signed_at is None:
-        raise AuthFailure(
-            "IncompleteSignature", f"X-Amz-Date {quoted(date)} must have ISO 8601's basic format, as 20260131T235959Z."
-        )
     seconds = query.get("X-Amz-Expires", str(expected.window))
     if not _is_seconds(seconds) or not 1 <= int(seconds) <= MAX_EXPIRES:
         raise AuthFailure(
             "IncompleteSignature",
             f"X-Amz-Expires {quoted(seconds)} must be a whole number of seconds from 1 to {MAX_EXPIRES}.",
         )
-    if signed_at > now + expected.clock_skew:
-        raise AuthFailure(
-            "RequestExpired",
-            f"The request was signed {signed_at - now:.0f} s in the future by our clock, and at most "
-            f"{expected.clock_skew} s are accepted: set the clock of the machine that signs.",
-        )
+    signed_at = _signed_at(query, expected, now)
     good_for = min(int(seconds), expected.window)
     if now > signed_at + good_for:
         raise AuthFailure(
@@ -244,6 +276,23 @@ def _check_time(query: Mapping[str, str], expected: Expected, now: float) -> flo
             f"The request has expired: signed {now - signed_at:.0f} s ago by our clock, good for {good_for} s.",
         )
     return signed_at + good_for
+
+
+def _signed_at(fields: Mapping[str, str], expected: Expected, now: float) -> float:
+    """X-Amz-Date as seconds since the epoch; raises AuthFailure when it is none or too far ahead of `now`."""
+    date = fields["X-Amz-Date"]
+    signed_at = timestamp(date)
+    if signed_at is None:
+        raise AuthFailure(
+            "IncompleteSignature", f"X-Amz-Date {quoted(date)} must have ISO 8601's basic format, as 20260131T235959Z."
+        )
+    if signed_at > now + expected.clock_skew:
+        raise AuthFailure(
+            "RequestExpired",
+            f"The request was signed {signed_at - now:.0f} s in the future by our clock, and at most "
+            f"{expected.clock_skew} s are accepted: set the clock of the machine that signs.",
+        )
+    return signed_at
 
 
 @lru_cache(maxsize=1024)
