@@ -44,13 +44,14 @@ class Child:
     log: Path
     environment: dict[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
-    feed: socket.socket | None = None
+    feed: ipc.Feed | None = None
 
     def start(self) -> None:
         """Start the process with a new feed. Inherited descriptors keep the numbers they have here."""
         if self.feed is not None:
             self.feed.close()
-        self.feed, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.feed = ipc.Feed(self.name, ours, ACKNOWLEDGE_SECONDS)
         with self.log.open("ab") as log, theirs:
             self.process = subprocess.Popen(
                 self.command(theirs.fileno()),
@@ -65,14 +66,9 @@ class Child:
         """Have the process enforce a World and wait until it does. Raises FabricError with the process's own words."""
         assert self.feed is not None, "started"
         try:
-            self.feed.settimeout(ACKNOWLEDGE_SECONDS)
-            self.feed.sendall(ipc.frame(world.to_json()))
-            revision = ipc.read_answer(self.feed)
-        except (OSError, EOFError, RuntimeError) as error:
-            message = f"{self.name} did not apply revision {world.revision}: {error}{self._last_words()}"
-            raise FabricError(message) from error
-        if revision != world.revision:
-            raise FabricError(f"{self.name} answered revision {revision} to {world.revision}")
+            self.feed.publish(world.revision, world.to_json())
+        except ipc.FeedError as error:
+            raise FabricError(f"{error}{self._last_words()}") from error
 
     def alive(self) -> bool:
         """Whether the process runs."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 import struct
 
+from wicketgate.model import WicketgateError
+
 LENGTH = struct.Struct("!I")
 REVISION = struct.Struct("!Q")
 FAILED = 2**64 - 1
@@ -54,3 +56,31 @@ def read_answer(sock: socket.socket) -> int:
     if revision == FAILED:
         raise RuntimeError(read_frame(sock).decode())
     return int(revision)
+
+
+class FeedError(WicketgateError):
+    """A process could not apply a World, or is gone."""
+
+
+class Feed:
+    """Our end of one process's World feed. One thread at a time."""
+
+    def __init__(self, name: str, sock: socket.socket, patience: float) -> None:
+        """`name` of the process, for words; `patience`: seconds it may take to enforce a World."""
+        self.name = name
+        self._sock = sock
+        self._sock.settimeout(patience)
+
+    def publish(self, revision: int, world: bytes) -> None:
+        """Have the process enforce a World and wait until it does. Raises FeedError with the process's own words."""
+        try:
+            self._sock.sendall(frame(world))
+            answered = read_answer(self._sock)
+        except (OSError, EOFError, RuntimeError) as error:
+            raise FeedError(f"{self.name} did not apply revision {revision}: {error}") from error
+        if answered != revision:
+            raise FeedError(f"{self.name} answered revision {answered} to {revision}")
+
+    def close(self) -> None:
+        """End the feed, and with it the process."""
+        self._sock.close()
