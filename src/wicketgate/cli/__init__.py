@@ -16,7 +16,6 @@ from wicketgate import __version__
 VERBS = {
     "open-tunnel": "Open a tunnel through an endpoint: standard input and output, or a local port.",
     "lab": "Build a made-up network with endpoints and real machines to try things on.",
-    "shell": "Run a command at a client's place in the running lab.",
 }
 """Name and one line of help, so that `--help` imports no verb."""
 

@@ -6,6 +6,7 @@ ssh -o ProxyCommand='wicketgate open-tunnel --instance-connect-endpoint-id eice-
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -84,15 +85,25 @@ def command(  # noqa: PLR0917  # one parameter per option
         if local_port is None:
             carry_standard_streams(opener)
         else:
-            Listener(opener, local_port, max_websocket_connections, click.echo, _complain).run()
+            Listener(opener, local_port, max_websocket_connections, _say, _complain).run()
     except ClientError as error:
         _complain(str(error))
         return error.exit_code
     return 0
 
 
+def _say(line: str) -> None:
+    _write(1, line)
+
+
 def _complain(line: str) -> None:
-    click.echo(f"wicketgate: {line}", err=True)
+    _write(2, f"wicketgate: {line}")
+
+
+def _write(fd: int, line: str) -> None:
+    """One line in one call: at once, whole among other threads' lines, and no lock that a thread could die with."""
+    with contextlib.suppress(OSError):  # nobody listens: no reason to end a tunnel
+        os.write(fd, f"{line}\n".encode(errors="replace"))
 
 
 def _stop_on_signals() -> None:

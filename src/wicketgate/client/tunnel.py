@@ -50,8 +50,8 @@ def carry_standard_streams(opener: Opener) -> None:
 class Listener:
     """A port on localhost; each connection to it gets a tunnel of its own, and a thread.
 
-    `say` gets the lines for people, `complain` those about what failed. A refusal ends the listener, because the next
-    connection would be refused alike; a tunnel that fails ends its own connection only.
+    `say` gets the lines for people, `complain` those about what failed, both from several threads. A refusal ends the
+    listener, because the next connection would be refused alike; a tunnel that fails ends its own connection only.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class Listener:
             self._complain(f"[{number}] {error}")
         finally:
             connection.close()
-            del self._open[number]
             self._say(f"[{number}] Closing tcp connection.")
             self._slots.release()
+            del self._open[number]  # last: `_stop` waits for what is still listed
 
     def _stop(self) -> None:
         """End what is open: to a relay it looks as if its peer had hung up, so it says goodbye to the service."""

@@ -87,6 +87,9 @@ def _print_rich(rows: list[Row]) -> None:
 
 def _stay(lab: Lab) -> None:
     """Print what to try and wait for Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda _number, _frame: ended.set())
     web = lab.address("plain", "web-1") if any(vpc.name == "plain" for vpc in lab.world.vpcs) else None
     print("The lab is up; Ctrl-C ends it. In another terminal:\n")
     print("  wicketgate shell                      a shell at client `office`, as user `admin`")
@@ -107,9 +110,6 @@ def _stay(lab: Lab) -> None:
             proxy = lab.tunnel_command("plain", web, aws=aws)
             print(f"  {shlex.join(lab.ssh_command(proxy, web))}")
         print(flush=True)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda _number, _frame: ended.set())
     ended.wait()
 
 
