@@ -16,6 +16,7 @@ from wicketgate import __version__
 VERBS = {
     "open-tunnel": "Open a tunnel through an endpoint: standard input and output, or a local port.",
     "lab": "Build a made-up network with endpoints and real machines to try things on.",
+    "shell": "Be a client in the running lab.",
 }
 """Name and one line of help, so that `--help` imports no verb."""
 

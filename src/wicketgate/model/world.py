@@ -38,6 +38,8 @@ class Vpc(_Struct, frozen=True, kw_only=True):
     enable_dns_support: bool = True
     enable_dns_hostnames: bool = False
     tags: dict[str, str] = {}
+    terminated_instances: tuple[Instance, ...] = ()
+    """Instances that ended here and are still shown for a while, as AWS does. They have no network interface."""
 
     @property
     def network(self) -> ipaddress.IPv4Network:
@@ -154,7 +156,17 @@ class Instance(_Struct, frozen=True, kw_only=True):
     launched_at: float = 0.0
     """Seconds since the epoch."""
     state_reason: str = ""
+    """`Code: message` as StateReason has them, e.g. `Client.UserInitiatedShutdown: ...`; empty for none."""
     tags: dict[str, str] = {}
+    reservation_id: str = ""
+    """The RunInstances call it came from; empty = one of its own."""
+    launch_index: int = 0
+    """Its number within that call."""
+    client_token: str = ""
+    transition_reason: str = ""
+    """StateTransitionReason, e.g. `User initiated (2026-01-31 23:59:59 GMT)`."""
+    terminated_at: float = 0.0
+    """Seconds since the epoch."""
 
 
 class EndpointSettings(_Struct, frozen=True, kw_only=True):
