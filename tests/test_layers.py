@@ -41,7 +41,7 @@ IMPURE_MODULES = frozenset(
 CLOCKS = frozenset({"now", "utcnow", "today"})
 
 BROAD_EXCEPT_BUDGET = 5
-"""`except Exception` and wider, in the whole package: only where a task or process ends and must say why."""
+"""`except Exception` and wider that do not raise again: only where a task or process ends and must say why."""
 
 TOO_HEAVY_FOR_THE_CLIENT = ("botocore", "msgspec", "cryptography", "asyncio", "uvloop", "picows", "rich", "structlog")
 
@@ -139,13 +139,18 @@ def test_engines_ask_no_clock_through_datetime() -> None:
 
 
 def broad_excepts(tree: ast.AST) -> Iterator[int]:
-    """Lines of handlers that catch everything."""
+    """Lines of handlers that catch everything and keep it: one that cleans up and raises again hides nothing."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ExceptHandler):
+        if isinstance(node, ast.ExceptHandler) and not _raises_again(node):
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
             names = [kind.id if isinstance(kind, ast.Name) else kind for kind in caught]
             if any(name in (None, "Exception", "BaseException") for name in names):
                 yield node.lineno
+
+
+def _raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
 
 
 def test_broad_excepts_stay_within_their_budget() -> None:
@@ -162,10 +167,12 @@ def test_broad_excepts_stay_within_their_budget() -> None:
         ("try: pass\nexcept: pass", [2]),
         ("try: pass\nexcept (ValueError, BaseException): pass", [2]),
         ("try: pass\nexcept ValueError: pass", []),
+        ("try: pass\nexcept BaseException:\n    print()\n    raise", []),
+        ("try: pass\nexcept Exception:\n    raise ValueError", [2]),
     ],
 )
 def test_the_broad_except_finder_finds_them(code: str, expected: list[int]) -> None:
-    """The budget counts bare, Exception and BaseException handlers, alone or in a tuple, and no others."""
+    """The budget counts bare, Exception and BaseException handlers, alone or in a tuple, unless they raise again."""
     assert list(broad_excepts(ast.parse(code))) == expected
 
 

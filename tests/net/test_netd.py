@@ -19,6 +19,7 @@ from tests.net.worlds import CLIENT, ENDPOINT, VPC, attempt, listening, preservi
 from wicketgate import ipc
 from wicketgate.kernel import ip, netns
 from wicketgate.kernel.fabric import Fabric
+from wicketgate.lab.machines import readable_python
 from wicketgate.model import Settings, World
 from wicketgate.netd.slots import Slots
 from wicketgate.tunnel.dial import DialReply, DialRequest
@@ -284,8 +285,9 @@ def test_confined_process_can_do_nothing(fabric):
         " 'raw': attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)),\n"
         " 'transparent': attempt(lambda: socket.socket().setsockopt(0, 19, 1))}))\n"
     )
-    command = [sys.executable, "-m", "wicketgate.kernel.confine", "64910", sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    python, environment = readable_python()
+    command = [python, "-m", "wicketgate.kernel.confine", "64910", python, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert seen["caps"] == [0, 0, 0, 0]

@@ -46,7 +46,7 @@ def all_ids() -> bool:
 
 def run(argv: list[str], environment: dict[str, str] | None = None) -> int:
     """Run a command in a new sandbox and return its exit code (128 + n for signal n). Raises SandboxError."""
-    everything = os.geteuid() == 0
+    everything = os.geteuid() == 0 and sum(count for _, count in _ranges("uid_map")) > 1
     ready_r, ready_w = os.pipe()  # keeper -> top: the user namespace is there, or an errno
     mapped_r, mapped_w = os.pipe()  # top -> keeper: ids are mapped; held open as the lifeline until top ends
     env = dict(os.environ if environment is None else environment)
@@ -91,12 +91,17 @@ def _map_ids(pid: int, *, everything: bool) -> None:
     if everything:
         # A process that is itself in a user namespace can pass on only the ids it has.
         for kind in ("uid_map", "gid_map"):
-            ranges = [line.split() for line in Path(f"/proc/self/{kind}").read_text().splitlines()]
-            (process / kind).write_text("".join(f"{first} {first} {count}\n" for first, _, count in ranges))
+            (process / kind).write_text("".join(f"{first} {first} {count}\n" for first, count in _ranges(kind)))
         return
     (process / "setgroups").write_text("deny")
     (process / "uid_map").write_text(f"0 {os.geteuid()} 1")
     (process / "gid_map").write_text(f"0 {os.getegid()} 1")
+
+
+def _ranges(kind: str) -> list[tuple[int, int]]:
+    """(first id, count) of the ids that this process has: root in a sandbox made by an ordinary user has one."""
+    lines = [line.split() for line in Path(f"/proc/self/{kind}").read_text().splitlines()]
+    return [(int(first), int(count)) for first, _, count in lines]
 
 
 def _why_not(number: int) -> str:

@@ -1,0 +1,57 @@
+# Everything a person or a CI system runs. Each target finds or installs what it needs: see scripts/bootstrap.
+#   VENV=DIR      where the Python environment is kept (default .venv)
+#   ARGS="..."    more arguments for pytest, the lab or the benchmark
+
+VENV ?= .venv
+ARGS ?=
+PYTHON = $(VENV)/bin/python
+BOOTSTRAP = scripts/bootstrap
+
+# Programs of Debian's sbin directories are used by ordinary users too.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test test-net check format bench clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+lab: ## build the made-up network, log in through its endpoints and print what passed and what was refused
+	@$(BOOTSTRAP) server $(VENV)
+	@$(VENV)/bin/wicketgate lab --tour $(ARGS)
+
+test: ## run all tests: unit and wire, then network and end-to-end with the caller's privileges
+	@$(BOOTSTRAP) test $(VENV)
+	@failed=0; \
+	$(PYTHON) -m pytest tests/test_layers.py tests/unit tests/wire $(ARGS) || failed=1; \
+	$(MAKE) --no-print-directory test-net || failed=1; \
+	exit $$failed
+
+test-net: ## run the network and the end-to-end tests, each in a sandbox of its own
+	@$(BOOTSTRAP) test $(VENV)
+	@$(PYTHON) -m tests.stockcli >/dev/null # inside the sandbox there is no way to download it
+	@failed=0; \
+	for tests in tests/net tests/e2e; do \
+	  $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m pytest $$tests $(ARGS) || failed=1; \
+	done; \
+	exit $$failed
+
+check: ## format, lint, types, layers and unit tests: under a minute, no privileges, before every commit
+	@$(BOOTSTRAP) dev $(VENV)
+	@$(VENV)/bin/ruff format --check --quiet src tests $(wildcard bench) || { echo "run: make format"; exit 1; }
+	@$(VENV)/bin/ruff check --quiet src tests $(wildcard bench)
+	@$(VENV)/bin/mypy
+	@$(PYTHON) -m pytest -q tests/test_layers.py tests/unit $(ARGS)
+
+format: ## rewrite the sources in the project's format
+	@$(BOOTSTRAP) dev $(VENV)
+	@$(VENV)/bin/ruff format src tests $(wildcard bench)
+	@$(VENV)/bin/ruff check --fix src tests $(wildcard bench)
+
+bench: ## measure the tunnel beside its peers
+	@$(BOOTSTRAP) test $(VENV)
+	@$(PYTHON) bench/tunnel.py $(ARGS)
+
+clean: ## remove what the targets above made: environment, caches, build files
+	rm -rf $(VENV) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
