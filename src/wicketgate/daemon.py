@@ -45,6 +45,8 @@ class Child:
     environment: dict[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
     feed: ipc.Feed | None = None
+    revision: int | None = None
+    """The World that it is known to enforce."""
 
     def start(self) -> None:
         """Start the process with a new feed. Inherited descriptors keep the numbers they have here."""
@@ -53,6 +55,7 @@ class Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.feed = ipc.Feed(self.name, ours, ACKNOWLEDGE_SECONDS)
         with self.log.open("ab") as log, theirs:
+            self.revision = None
             self.process = subprocess.Popen(
                 self.command(theirs.fileno()),
                 pass_fds=[theirs.fileno(), *(sock.fileno() for sock in self.inherited)],
@@ -63,12 +66,26 @@ class Child:
             )
 
     def send(self, world: World) -> None:
-        """Have the process enforce a World and wait until it does. Raises FabricError with the process's own words."""
+        """Have the process enforce a World and wait until it does. Raises FabricError with the process's own words.
+
+        A process that gives no proper answer is killed: nobody could tell what it enforces.
+        """
         assert self.feed is not None, "started"
+        self.revision = None
         try:
             self.feed.publish(world.revision, world.to_json())
+        except ipc.FeedRefusal as error:
+            raise FabricError(str(error)) from error
         except ipc.FeedError as error:
+            self.kill()
             raise FabricError(f"{error}{self._last_words()}") from error
+        self.revision = world.revision
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def alive(self) -> bool:
         """Whether the process runs."""
@@ -83,8 +100,7 @@ class Child:
             try:
                 self.process.wait(5)
             except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+                self.kill()
 
     def _last_words(self) -> str:
         if self.alive() or self.process is None:
@@ -144,13 +160,17 @@ class Serve:
         self._watcher.start()
 
     def apply(self, world: World) -> None:
-        """Enforce a new World; returns when the kernel and every gateway do. Raises FabricError; the old one stays."""
+        """Enforce a new World; returns when the kernel and every gateway that runs do.
+
+        Raises FabricError when netd cannot: it has put the World before back then, or was killed and gets it at its
+        start. A gateway that does not answer is killed, so that none ever works by an older World than was
+        acknowledged; it gets the new one when it is started again.
+        """
+        world.check()
         with self._lock:
-            world.check()
             self.children[0].send(world)
             self.world = world
             for gateway in self.children[1:]:
-                # One that is not there now gets the new World when the watcher starts it again.
                 with contextlib.suppress(FabricError):
                     gateway.send(world)
 
@@ -167,9 +187,12 @@ class Serve:
         while not self._stopping.wait(RESTART_SECONDS):
             with self._lock:
                 for child in self.children:
-                    if not child.alive() and not self._stopping.is_set():
+                    if self._stopping.is_set():
+                        return
+                    if not child.alive():
                         child.start()
-                        with contextlib.suppress(FabricError):  # it is in the log; the next round tries again
+                    if child.revision != self.world.revision:
+                        with contextlib.suppress(FabricError):  # the child's log says why; the next round tries again
                             child.send(self.world)
 
     def wait_alive(self, seconds: float = 10.0) -> None:
@@ -177,9 +200,7 @@ class Serve:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with self._lock:
-                if all(child.alive() for child in self.children):
-                    for child in self.children:
-                        child.send(self.world)
+                if all(child.alive() and child.revision == self.world.revision for child in self.children):
                     return
             time.sleep(0.02)
         raise FabricError("not every process came back")

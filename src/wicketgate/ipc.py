@@ -59,7 +59,11 @@ def read_answer(sock: socket.socket) -> int:
 
 
 class FeedError(WicketgateError):
-    """A process could not apply a World, or is gone."""
+    """A process is gone, or does not keep to the protocol."""
+
+
+class FeedRefusal(FeedError):
+    """A process could not apply a World and said why."""
 
 
 class Feed:
@@ -72,13 +76,22 @@ class Feed:
         self._sock.settimeout(patience)
 
     def publish(self, revision: int, world: bytes) -> None:
-        """Have the process enforce a World and wait until it does. Raises FeedError with the process's own words."""
+        """Have the process enforce a World and wait until it does.
+
+        Raises FeedRefusal with the process's own words: it goes on with the World before. Raises FeedError when it does
+        not answer as it should: the feed is closed then, because an answer that comes late would be taken for the
+        answer to the next World; the process ends with its feed and has to be started again.
+        """
         try:
             self._sock.sendall(frame(world))
             answered = read_answer(self._sock)
-        except (OSError, EOFError, RuntimeError) as error:
+        except RuntimeError as error:
+            raise FeedRefusal(f"{self.name} did not apply revision {revision}: {error}") from error
+        except (OSError, EOFError) as error:
+            self.close()
             raise FeedError(f"{self.name} did not apply revision {revision}: {error}") from error
         if answered != revision:
+            self.close()
             raise FeedError(f"{self.name} answered revision {answered} to {revision}")
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from tests.net.test_fabric import GROUPS, MEMBERS, _normal
-from tests.net.worlds import CLIENT, ENDPOINT, VPC, attempt, listening, preserving, world
+from tests.net.worlds import CLIENT, ENDPOINT, VPC, attempt, listening, preserving, rule, world
 from wicketgate import ipc
 from wicketgate.kernel import ip, netns
 from wicketgate.kernel.fabric import Fabric
@@ -110,6 +110,9 @@ def test_client_address_is_preserved(netd):
         ({"address": "169.254.169.254"}, "target"),
         ({"address": "10.0.1.1"}, "target"),
         ({"address": "8.8.8.8"}, "target"),
+        ({"port": 70000}, "target"),
+        ({"port": -1}, "target"),
+        ({"port": 5432}, "target"),
         ({"client_address": "10.0.1.12", "preserve": True}, "client-address"),
         ({"client_address": "127.0.0.1", "preserve": True}, "client-address"),
         ({"client_address": "169.254.7.7", "preserve": True}, "client-address"),
@@ -179,10 +182,12 @@ def test_url_reuse(netd):
         assert seen == expected, policy
 
 
-def test_nonsense_is_survived(netd):
+@pytest.mark.parametrize(
+    "nonsense", [b"\x00not json", b'{"id": "x"}', b'{"id": "\xff"}', b"[" * 8000, b"", b'{"id": 1e999}']
+)
+def test_nonsense_is_survived(netd, nonsense):
     """A worker that sends rubbish gets no answer and does no harm."""
-    netd.gateway.send(b"\x00not json")
-    netd.gateway.send(b'{"id": "x"}')
+    netd.gateway.send(nonsense)
     reply, descriptors = netd.dial()
     assert reply.refused is None
     _close(descriptors)
@@ -191,16 +196,22 @@ def test_nonsense_is_survived(netd):
 def test_impossible_world_keeps_the_old_one(netd):
     """A World that contradicts itself or that the kernel cannot take is answered with words; the old one stays."""
     made = world(GROUPS, MEMBERS)
-    dangling = msgspec.structs.replace(made, revision=2, groups=())
-    long = msgspec.structs.replace(made.interfaces[4], link="a-name-that-is-too-long-for-a-link")
-    unpluggable = msgspec.structs.replace(made, revision=3, interfaces=(*made.interfaces[:4], long))
+    anything = [rule("in", "-1", (-1, -1), "0.0.0.0/0"), rule("out", "-1", (-1, -1), "0.0.0.0/0")]
+    opened = world(dict.fromkeys(GROUPS, anything), MEMBERS, revision=3)
+    dangling = msgspec.structs.replace(opened, revision=2, groups=())
+    # This instance's namespace cannot be pinned, which shows after the rules of the same World were loaded.
+    homeless = msgspec.structs.replace(opened.instances[3], id="somewhere")  # no name that reconcile would clean up
+    unpluggable = msgspec.structs.replace(opened, instances=(*opened.instances[:3], homeless))
+    (netns.PINS / homeless.id).mkdir()
     for bad in (dangling, unpluggable):
         with pytest.raises(RuntimeError):
             netd.apply(bad)
         with listening(made, (22,)):
             reply, descriptors = netd.dial()
-        assert (reply.refused, reply.revision) == (None, 1)
-        _close(descriptors)
+            assert (reply.refused, reply.revision) == (None, 1)
+            _close(descriptors)
+            assert attempt(made, made.interfaces[0], "10.0.1.13", 22) == "EHOSTUNREACH"
+    (netns.PINS / homeless.id).rmdir()
     assert netd.apply(msgspec.structs.replace(made, revision=4)) == 4
 
 

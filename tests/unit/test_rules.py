@@ -107,9 +107,9 @@ def test_endpoint_flow_is_marked_only_when_preserving():
         seen = rules.walk(ruleset, _packet(saddr=CLIENT if on else "10.0.1.10", ct_mark=0xF000ABCD))
         assert seen.ct_mark == (0xF001ABCD if on else 0xF000ABCD)
         reply = _packet(iif="web-1", saddr="10.0.1.11", ct_reply=True, ct_state="established", ct_mark=0x10000)
-        assert rules.walk(ruleset, reply, "prerouting").mark == 0x10000
+        assert rules.walk(ruleset, reply, ("prerouting",)).mark == 0x10000
         first = _packet(ct_mark=0x10000)
-        assert rules.walk(ruleset, first, "prerouting").mark == 0
+        assert rules.walk(ruleset, first, ("prerouting",)).mark == 0
 
 
 def test_no_change_no_command():

@@ -13,7 +13,7 @@ from wicketgate.model import Endpoint, NetworkInterface, SecurityGroup, Subnet, 
 from wicketgate.tunnel.targets import client_refusal, parse_address, target_refusal
 
 OFF = Endpoint(id="eice-off", subnet_id="subnet-1", interface_id="eni-e", dns_name="off.example")
-ON = msgspec.structs.replace(OFF, id="eice-on", preserve_client_ip=True)
+ON = msgspec.structs.replace(OFF, id="eice-on", index=2, preserve_client_ip=True)
 WORLD = World(
     vpcs=(Vpc(id="vpc-1", cidr_block="10.0.0.0/16"), Vpc(id="vpc-2", cidr_block="10.1.0.0/16")),
     subnets=(

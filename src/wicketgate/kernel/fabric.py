@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wicketgate import rules
-from wicketgate.kernel import ip, netns
+from wicketgate.kernel import conntrack, ip, netns
 from wicketgate.kernel.nftables import Nftables
 from wicketgate.model import Endpoint, NetworkInterface, World
 
@@ -67,6 +67,11 @@ class _Attachment:
     prefix_length: int
     namespace: str
 
+    @property
+    def alias(self) -> str:
+        """What the link carries as its alias in the kernel."""
+        return f"{self.address}|{self.namespace}|{self.router}/{self.prefix_length}"
+
 
 class Fabric:
     """What one netd has put into the kernel. Close it to free handles; the kernel keeps everything."""
@@ -80,7 +85,10 @@ class Fabric:
         self._preserving: dict[str, bool] = {}
 
     def apply(self, world: World) -> None:
-        """Make the kernel enforce `world`. Raises FabricError; what was in force then still is, or is denied."""
+        """Make the kernel enforce `world`.
+
+        Raises FabricError, and then may stop half way: apply the World before again, with a fresh Fabric.
+        """
         wanted = set()
         for vpc in world.vpcs:
             wanted |= self._apply_vpc(world, vpc.id)
@@ -140,13 +148,22 @@ class Fabric:
             return
         routers = {subnet.router_address for subnet in world.subnets if subnet.vpc_id == vpc_id}
         ip.batch(vpc_id, [f"address replace {address}/32 dev lo" for address in sorted(routers)])
-        there = {str(link["ifname"]) for link in ip.read(vpc_id, "link", "show")} - {"lo", *VOID}
-        stale = there - set(wanted) | {link for link, old in plugged.items() if wanted.get(link, old) != old}
-        ip.batch(vpc_id, [f"link delete {link}" for link in sorted(stale & there)])
+        there = {str(link["ifname"]): str(link.get("ifalias", "")) for link in ip.read(vpc_id, "link", "show")}
+        for name in ("lo", *VOID):
+            there.pop(name, None)
+        # A link says in its alias what it is for, so that a netd without memory never takes one for another's.
+        stale = {link for link, alias in there.items() if link not in wanted or alias != wanted[link].alias}
+        ip.batch(vpc_id, [f"link delete {link}" for link in sorted(stale)])
+        # A new owner of an address never inherits a flow: what is tracked for one that goes or comes is forgotten.
+        moved = {there[link].partition("|")[0] for link in stale} - {""}
         for link, attachment in wanted.items():
-            if plugged.get(link) != attachment:
-                _plug_one(vpc_id, attachment, exists=link in there - stale)
+            exists = link in there and link not in stale
+            if plugged.get(link) != attachment or not exists:
+                _plug_one(vpc_id, attachment, exists=exists)
                 plugged[link] = attachment
+            if not exists:
+                moved.add(attachment.address)
+        conntrack.forget(vpc_id, moved)
         self._plugged[vpc_id] = wanted
 
     def _apply_endpoint(self, endpoint: Endpoint, attachment: _Attachment) -> None:
@@ -193,6 +210,9 @@ class Fabric:
     def _lay_void(self, vpc_id: str) -> None:
         there = {link["ifname"] for link in ip.read(vpc_id, "link", "show")}
         lines = [] if VOID[0] in there else [f"link add {VOID[0]} type veth peer name {VOID[1]}"]
+        # Without ARP nothing is looked up there: else each address tried would take a place in the neighbour table,
+        # which all namespaces of the host share.
+        lines += [f"link set {link} arp off" for link in VOID]
         lines += [f"link set {link} up" for link in ("lo", *VOID)]
         ip.batch(vpc_id, [*lines, f"route replace default dev {VOID[0]}"])
 
@@ -231,12 +251,22 @@ def _plug_one(vpc_id: str, attachment: _Attachment, *, exists: bool) -> None:
     netns.create(name)
     ip.sysctl(name, HOST_SYSCTLS)
     if not exists:
+        # An eth0 that a killed run left without its other end's right name is of no use to anybody.
+        if any(one["ifname"] == "eth0" for one in ip.read(name, "link", "show")):
+            ip.batch(name, ["link delete eth0"])
         ip.batch(vpc_id, [f"link add {link} type veth peer name eth0 netns {name}"])
     conf = f"net/ipv4/conf/{link}"
     ip.sysctl(vpc_id, {f"{conf}/proxy_arp": "1", f"{conf}/rp_filter": "0", f"{conf}/send_redirects": "0"})
     # Stock kernels hold a proxied ARP answer back for up to 0.8 s, which the first connection would wait for.
     ip.sysctl(vpc_id, {f"net/ipv4/neigh/{link}/proxy_delay": "0"})
-    ip.batch(vpc_id, [f"link set {link} up", f"route replace {attachment.address}/32 dev {link}"])
+    ip.batch(
+        vpc_id,
+        [
+            f"link set {link} up",
+            f"route replace {attachment.address}/32 dev {link}",
+            f"link set {link} alias {attachment.alias}",
+        ],
+    )
     # The address is a host's alone and the rest of the subnet is behind the router, as in a VPC; the router answers
     # every ARP request, so a machine configured with the subnet's prefix length works unchanged.
     inside = f"{attachment.address}/{attachment.prefix_length}"

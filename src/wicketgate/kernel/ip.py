@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,7 @@ def batch(namespace: str, lines: list[str]) -> None:
     """Run ip(8) commands in order in a namespace; stops at the first that fails and raises FabricError naming it."""
     if not lines:
         return
-    with netns.entered(namespace):
-        done = subprocess.run(
-            ["ip", "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
-        )
+    done = _ip(namespace, ["-batch", "-"], "\n".join(lines) + "\n")
     if done.returncode != 0:
         # ip reports "Command failed -:N"; the line itself is what a reader needs.
         last = done.stderr.strip().splitlines()[-1:] or [""]
@@ -29,12 +27,22 @@ def batch(namespace: str, lines: list[str]) -> None:
 
 def read(namespace: str, *arguments: str) -> list[dict[str, Any]]:
     """The JSON answer of an ip(8) command in a namespace. Raises FabricError."""
-    with netns.entered(namespace):
-        done = subprocess.run(["ip", "-json", *arguments], capture_output=True, text=True, check=False)
+    done = _ip(namespace, ["-json", *arguments])
     if done.returncode != 0:
         raise FabricError(f"ip {' '.join(arguments)} in namespace {namespace}: {done.stderr.strip()}")
     answer: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return answer
+
+
+def _ip(namespace: str, arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str]:
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    with netns.entered(namespace):
+        try:
+            return subprocess.run(
+                ["ip", *arguments], input=text, capture_output=True, text=True, check=False, env={"PATH": path}
+            )
+        except FileNotFoundError:
+            raise FabricError("the program ip is missing (Debian package iproute2)") from None
 
 
 def sysctl(namespace: str, values: dict[str, str]) -> None:

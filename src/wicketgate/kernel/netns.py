@@ -41,8 +41,11 @@ def create(name: str) -> None:
     pin = PINS / name
     if _is_pinned(pin):
         return
-    PINS.mkdir(mode=0o755, parents=True, exist_ok=True)
-    pin.touch(mode=0o444)
+    try:
+        PINS.mkdir(mode=0o755, parents=True, exist_ok=True)
+        pin.touch(mode=0o444)
+    except OSError as error:
+        raise FabricError(f"cannot pin network namespace {name}: {error.strerror}") from error
 
     def make() -> None:
         _check(_libc.unshare(CLONE_NEWNET), f"cannot make network namespace {name}")
@@ -56,7 +59,10 @@ def delete(name: str) -> None:
     """Unpin a namespace; the kernel removes it, links and all, once no process and no socket is in it."""
     pin = PINS / name
     _libc.umount2(bytes(pin), MNT_DETACH)
-    pin.unlink(missing_ok=True)
+    try:
+        pin.unlink(missing_ok=True)
+    except OSError as error:
+        raise FabricError(f"cannot remove {pin}, which is no pin of ours: {error.strerror}") from error
 
 
 def _is_pinned(pin: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wicketgate.lab.lab import Lab
 from wicketgate.lab.topology import TopologyError, load
-from wicketgate.lab.tour import Row, Tour
+from wicketgate.lab.tour import Row, Tour, missing_for_tour
 from wicketgate.model import WicketgateError
 
 
@@ -28,6 +28,9 @@ def main() -> int:
     except TopologyError as error:
         print(error, file=sys.stderr)
         return 2
+    if arguments.tour and (missing := missing_for_tour(topology)):
+        print(f"wicketgate lab: the tour needs {missing}, which this topology has not", file=sys.stderr)
+        return 2
     lab = Lab(topology)
     try:
         lab.start()
@@ -37,6 +40,11 @@ def main() -> int:
     except WicketgateError as error:
         print(f"wicketgate lab: {error}", file=sys.stderr)
         return 1
+    except FileNotFoundError as error:
+        print(f"wicketgate lab: {error.filename} is missing; run make lab, or see scripts/bootstrap", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     finally:
         lab.stop()
     return 0

@@ -44,7 +44,7 @@ class Lab:
 
     topology: Topology
     workers: int = 1
-    serve: Serve = field(init=False)
+    _serve: Serve | None = None
     machines: dict[str, Machine] = field(default_factory=dict)
     """Instance id -> its sshd."""
 
@@ -62,7 +62,7 @@ class Lab:
         machines.own_etc({endpoint.dns_name: self.topology.gateway_address for endpoint in world.endpoints})
         machines.internet(self.topology.gateway_address, self.topology.clients)
         authority = self._certificates()
-        self.serve = Serve(
+        self._serve = Serve(
             world=world,
             directory=ROOT / "state",
             listeners=[self._listener()],
@@ -81,22 +81,19 @@ class Lab:
 
     def stop(self) -> None:
         """End all processes. Namespaces stay until the sandbox ends."""
-        self.serve.stop()
+        if self._serve is not None:
+            self._serve.stop()
         for machine in self.machines.values():
             machine.stop()
 
     def _certificates(self) -> pki.ServerFiles:
-        names = [endpoint.dns_name for endpoint in self.world_names()]
+        names = [endpoint.dns_name for endpoint in self.topology.world.endpoints]
         files = pki.ensure(ROOT / "pki", names)
         pki.write_bundle(ROOT / "bundle.pem", files.ca)
         (ROOT / "pki").chmod(0o755)
         if sandbox.all_ids():
             os.chown(files.key, GATEWAY_UID, GATEWAY_UID)
         return files
-
-    def world_names(self) -> tuple[Endpoint, ...]:
-        """The endpoints whose names the gateway's certificate carries."""
-        return self.topology.world.endpoints
 
     def _listener(self) -> socket.socket:
         with netns.entered("gateway"):
@@ -115,6 +112,12 @@ class Lab:
             machine.prepare(public)
             machine.start()
             self.machines[instance.id] = machine
+
+    @property
+    def serve(self) -> Serve:
+        """The processes of a started lab."""
+        assert self._serve is not None, "started"
+        return self._serve
 
     # -- the World -----------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ def own_etc(hosts: dict[str, str]) -> None:
     """
     (ROOT / "etc").mkdir(parents=True, exist_ok=True)
     _mount("/etc", str(ROOT / "etc"), "", _MS_BIND | _MS_REC)
-    _mount("tmpfs", "/etc", "tmpfs", 0)
+    _mount("tmpfs", "/etc", "tmpfs", 0, "mode=755")
     own = {
         "passwd": f"root:x:0:0:root:/root:/bin/bash\nsshd:x:64911:65534::/run/sshd:/usr/sbin/nologin\n"
         f"{ACCOUNT}:x:{ACCOUNT_ID}:{ACCOUNT_ID}::{home()}:/bin/bash\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n",
@@ -62,7 +62,8 @@ def readable_python() -> tuple[str, dict[str, str]]:
     import wicketgate
 
     code = ROOT / "code"
-    environment = dict(os.environ)
+    # The gateway faces the network: it gets nothing of the caller's environment, credentials least of all.
+    environment = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     places = {"prefix": Path(sys.prefix), "source": Path(wicketgate.__file__).parent.parent}
     for name, place in places.items():
         (code / name).mkdir(parents=True, exist_ok=True)
@@ -76,8 +77,8 @@ def home() -> Path:
     return ROOT / "home" / ACCOUNT
 
 
-def _mount(source: str, target: str, kind: str, flags: int) -> None:
-    if _libc.mount(source.encode(), target.encode(), kind.encode(), flags, None) != 0:
+def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    if _libc.mount(source.encode(), target.encode(), kind.encode(), flags, data.encode() or None) != 0:
         raise FabricError(f"cannot mount {source} on {target}: {os.strerror(ctypes.get_errno())}")
 
 

@@ -9,6 +9,7 @@ namespaces, links, rulesets and tmpfs.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -46,6 +47,11 @@ def all_ids() -> bool:
 
 def run(argv: list[str], environment: dict[str, str] | None = None) -> int:
     """Run a command in a new sandbox and return its exit code (128 + n for signal n). Raises SandboxError."""
+    for descriptor in (0, 1, 2):  # closed by the caller: else the next socket would take its number
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            continue
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     everything = os.geteuid() == 0 and sum(count for _, count in _ranges("uid_map")) > 1
     ready_r, ready_w = os.pipe()  # keeper -> top: the user namespace is there, or an errno
     mapped_r, mapped_w = os.pipe()  # top -> keeper: ids are mapped; held open as the lifeline until top ends
@@ -149,6 +155,7 @@ def _die_with_parent(lifeline: int) -> None:
 
 def _init(argv: list[str], env: dict[str, str], lifeline: int) -> None:
     """Process 1: prepares the mounts, runs the command, reaps orphans. Never returns."""
+    os.umask(0o022)  # what the lab lays out for processes of other ids must be theirs to read
     try:
         _mounts()
     except OSError as error:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 import msgspec
 
 from wicketgate.lab.lab import Edit, Lab, edits, groups_set, rules_set
+from wicketgate.lab.topology import Topology, resource_id
 from wicketgate.model import World
 
 HOME: dict[str, object] = {"client": "home", "max_tunnel_duration": "3599"}
@@ -268,6 +269,26 @@ class Tour:
         row = Row(self._section, what, expected, seen, passed)
         self.rows.append(row)
         self.on_row(row)
+
+
+def missing_for_tour(topology: Topology) -> str:
+    """What a topology lacks of the names that the tour speaks of; empty when it has them all."""
+    world = topology.world
+    wanted = {
+        **{f"the client {name}": name in topology.clients for name in ("office", "home")},
+        **{f"the user {name}": world.user(name) is not None for name in ("admin", "operator", "nobody")},
+        **{
+            f"the instance {name} in VPC {vpc}": world.instance(resource_id("i", vpc, name)) is not None
+            for vpc in ("plain", "kept")
+            for name in ("web-1", "web-2", "db-1", "closed-1")
+        },
+        **{
+            f"the group {name} in VPC {vpc}": world.group(resource_id("sg", vpc, name)) is not None
+            for vpc in ("plain", "kept")
+            for name in ("endpoint", "web", "db", "closed")
+        },
+    }
+    return ", ".join(what for what, there in wanted.items() if not there)
 
 
 def _deactivate_admin(world: World) -> World:

@@ -10,6 +10,7 @@ contradiction.
 from __future__ import annotations
 
 import ipaddress
+import re
 from functools import cached_property
 from typing import Any, Literal
 
@@ -20,7 +21,10 @@ from wicketgate.model.errors import WorldError
 CONNECTABLE_STATES = frozenset({"create-complete", "update-in-progress", "update-complete", "update-failed"})
 """Endpoint states in which tunnels open (EC2 User Guide, connect-using-eice): an update keeps the old one in force."""
 
-IPv4or6Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_LINK = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,14}")
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_RESERVED_LINKS = frozenset({"lo", "all", "default", "void", "void-peer"})
+
 IPv4or6Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -375,7 +379,7 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
         """Read a World; raises WorldError that names the place."""
         try:
             world = msgspec.json.decode(data, type=cls)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise WorldError(f"not a World: {error}") from error
         world.check()
         return world
@@ -387,17 +391,28 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
             if len(ids) != len(set(ids)):
                 twice = next(one for one in ids if ids.count(one) > 1)
                 raise WorldError(f"{kind}: {twice} exists twice")
-        for subnet in self.subnets:
-            vpc = self.vpc(subnet.vpc_id)
-            if vpc is None:
-                raise WorldError(f"subnet {subnet.id}: VPC {subnet.vpc_id} does not exist")
-            if not subnet.network.subnet_of(vpc.network):
-                raise WorldError(f"subnet {subnet.id}: {subnet.cidr_block} is not inside {vpc.cidr_block} of {vpc.id}")
+        self._check_ranges()
         self._check_groups()
         self._check_interfaces()
+        self._check_endpoints()
+
+    def _check_ranges(self) -> None:
+        for vpc in self.vpcs:
+            _ipv4_network(vpc.id, vpc.cidr_block)
+        for subnet in self.subnets:
+            parent = self.vpc(subnet.vpc_id)
+            if parent is None:
+                raise WorldError(f"subnet {subnet.id}: VPC {subnet.vpc_id} does not exist")
+            if not _ipv4_network(subnet.id, subnet.cidr_block).subnet_of(parent.network):
+                raise WorldError(f"subnet {subnet.id}: {subnet.cidr_block} is not inside {parent.cidr_block}")
+            for other in self.subnets:
+                if other.id < subnet.id and other.vpc_id == subnet.vpc_id and other.network.overlaps(subnet.network):
+                    raise WorldError(f"subnet {subnet.id}: {subnet.cidr_block} overlaps {other.id}")
 
     def _check_groups(self) -> None:
         for group in self.groups:
+            if not _ID.fullmatch(group.id):
+                raise WorldError(f"group {group.id!r}: an id has letters, digits and hyphens")
             if self.vpc(group.vpc_id) is None:
                 raise WorldError(f"group {group.id}: VPC {group.vpc_id} does not exist")
             for rule in group.rules:
@@ -406,6 +421,7 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
                     raise WorldError(
                         f"rule {rule.id}: exactly one of cidr_ipv4, cidr_ipv6, referenced_group_id is needed"
                     )
+                _check_rule(rule)
                 if rule.referenced_group_id is not None:
                     other = self.group(rule.referenced_group_id)
                     if other is None or other.vpc_id != group.vpc_id:
@@ -419,12 +435,13 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
             subnet = self.subnet(eni.subnet_id)
             if subnet is None:
                 raise WorldError(f"interface {eni.id}: subnet {eni.subnet_id} does not exist")
-            if ipaddress.ip_address(eni.private_ip_address) not in subnet.network:
-                raise WorldError(f"interface {eni.id}: {eni.private_ip_address} is not inside {subnet.cidr_block}")
-            place = (subnet.vpc_id, eni.private_ip_address)
-            if place in seen:
-                raise WorldError(f"interface {eni.id}: {eni.private_ip_address} is taken in {subnet.vpc_id}")
-            seen.add(place)
+            if not _LINK.fullmatch(eni.link) or eni.link in _RESERVED_LINKS:
+                raise WorldError(f"interface {eni.id}: {eni.link!r} cannot be a link's name")
+            _check_address(eni, subnet)
+            for kind, value in (("address", eni.private_ip_address), ("link", eni.link)):
+                if (subnet.vpc_id + kind, value) in seen:
+                    raise WorldError(f"interface {eni.id}: {kind} {value} is taken in {subnet.vpc_id}")
+                seen.add((subnet.vpc_id + kind, value))
             if not eni.group_ids:
                 raise WorldError(f"interface {eni.id}: a network interface carries at least one security group")
             for group_id in eni.group_ids:
@@ -436,11 +453,61 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
         for owner_id, interface_id in owned:
             if self.interface(interface_id) is None:
                 raise WorldError(f"{owner_id}: interface {interface_id} does not exist")
+        for key in self.access_keys:
+            if self.user(key.user_name) is None:
+                raise WorldError(f"access key {key.id}: user {key.user_name} does not exist")
+
+    def _check_endpoints(self) -> None:
+        taken: set[tuple[str, int]] = set()
         for endpoint in self.endpoints:
             if self.subnet(endpoint.subnet_id) is None:
                 raise WorldError(f"{endpoint.id}: subnet {endpoint.subnet_id} does not exist")
             if not 1 <= endpoint.index <= 4095:
                 raise WorldError(f"{endpoint.id}: index {endpoint.index} is not within 1-4095")
-        for key in self.access_keys:
-            if self.user(key.user_name) is None:
-                raise WorldError(f"access key {key.id}: user {key.user_name} does not exist")
+            interface = self._interfaces[endpoint.interface_id]
+            vpc = self.vpc_of_subnet(endpoint.subnet_id)
+            if self.vpc_of_subnet(interface.subnet_id) != vpc:
+                raise WorldError(f"{endpoint.id}: interface {interface.id} is not in {vpc.id}")
+            if (vpc.id, endpoint.index) in taken:
+                raise WorldError(f"{endpoint.id}: index {endpoint.index} is taken in {vpc.id}")
+            taken.add((vpc.id, endpoint.index))
+
+
+def _ipv4_network(owner: str, text: str) -> ipaddress.IPv4Network:
+    try:
+        return ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise WorldError(f"{owner}: {text!r} is no IPv4 range: {error}") from error
+
+
+def _check_address(eni: NetworkInterface, subnet: Subnet) -> None:
+    """The address is one of the subnet's that an interface may hold: not its base, router or broadcast address."""
+    network, text = subnet.network, eni.private_ip_address
+    try:
+        address = ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise WorldError(f"interface {eni.id}: {text!r} is no IPv4 address") from error
+    if address not in network:
+        raise WorldError(f"interface {eni.id}: {text} is not inside {subnet.cidr_block}")
+    if text in (str(network.network_address), subnet.router_address, str(network.broadcast_address)):
+        raise WorldError(f"interface {eni.id}: {text} is reserved in {subnet.cidr_block}")
+
+
+def _check_rule(rule: SecurityGroupRule) -> None:
+    """Protocol, ports and range are such as can be enforced."""
+    named = rule.ip_protocol in ("-1", "tcp", "udp", "icmp", "icmpv6")
+    if not named and not (rule.ip_protocol.isdecimal() and int(rule.ip_protocol) <= 255):
+        raise WorldError(f"rule {rule.id}: {rule.ip_protocol!r} is no protocol: a name, -1 or a number to 255")
+    if rule.ip_protocol in ("tcp", "udp", "6", "17") and not 0 <= rule.from_port <= rule.to_port <= 65535:
+        raise WorldError(f"rule {rule.id}: {rule.from_port}-{rule.to_port} is no port range within 0-65535")
+    if not _ID.fullmatch(rule.id):
+        raise WorldError(f"rule {rule.id!r}: an id has letters, digits and hyphens")
+    text = rule.cidr_ipv4 or rule.cidr_ipv6
+    if text is None:
+        return
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise WorldError(f"rule {rule.id}: {text!r} is no address range: {error}") from error
+    if network.version != (4 if rule.cidr_ipv4 else 6):
+        raise WorldError(f"rule {rule.id}: {text} is of the other address family")

@@ -75,13 +75,21 @@ class Netd:
             world = World.from_json(data)
             self.fabric.apply(world)
         except (FabricError, WorldError) as error:
-            # The old World stays in force. A fresh Fabric has no memory and so starts from what the kernel says.
-            self.fabric.close()
-            self.fabric = Fabric()
-            feed.sendall(ipc.failure(str(error)))
+            feed.sendall(ipc.failure(f"{error}{self._put_back()}"))
             return
         self.world = world
         feed.sendall(ipc.acknowledgement(world.revision))
+
+    def _put_back(self) -> str:
+        """Enforce the World before again, after a failure half way; returns more words when even that fails."""
+        # A fresh Fabric has no memory and so starts from what the kernel says.
+        self.fabric.close()
+        self.fabric = Fabric()
+        try:
+            self.fabric.apply(self.world)
+        except FabricError as error:
+            return f"; and revision {self.world.revision} could not be put back: {error}"
+        return ""
 
     def _serve(self, gateway: socket.socket, slots: Slots) -> None:
         """Answer one request; a worker that sends nonsense gets no answer, one that is gone is left to `serve`."""
@@ -91,7 +99,7 @@ class Netd:
             return
         try:
             request = msgspec.json.decode(message, type=DialRequest)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return
         descriptors: list[int] = []
         try:
@@ -121,17 +129,15 @@ class Netd:
         if endpoint is None or endpoint.state not in CONNECTABLE_STATES:
             state = f"is {endpoint.state}" if endpoint else "does not exist"
             raise _Refused("endpoint", f"{request.endpoint_id} {state}")
-        reason = target_refusal(world, endpoint, request.address)
+        reason = target_refusal(world, endpoint, request.address) or _port_refusal(world, request.port)
         if reason is not None:
             raise _Refused("target", reason)
         client = self._client_address(endpoint, request.client_address)
-        reuse = self.memory.refusal(
-            request.signature,
-            request.client_address,
-            request.signature_expires,
-            time.time(),
-            world.settings.url_reuse,
-        )
+        now = time.time()
+        # Whatever the gateway says, no URL is good for longer than this, so the memory is bounded in time.
+        longest = now + world.settings.presign_window + world.settings.clock_skew
+        expires = min(request.signature_expires, longest)
+        reuse = self.memory.refusal(request.signature, request.client_address, expires, now, world.settings.url_reuse)
         if reuse is not None:
             raise _Refused("url-reused", reuse)
         limit = world.settings.max_tunnels_per_endpoint
@@ -160,3 +166,10 @@ class Netd:
         if self.world.settings.unpreservable_client == "endpoint-address":
             return None
         raise _Refused("client-address", reason)
+
+
+def _port_refusal(world: World, port: int) -> str | None:
+    offered = world.settings.allowed_ports
+    if not 1 <= port <= 65535:
+        return f"{port} is no TCP port"
+    return None if not offered or port in offered else f"port {port} is not offered (allowed_ports)"

@@ -2,10 +2,11 @@
 
 How a packet travels through the VPC's namespace:
 
-    prerouting raw      counts what comes from an endpoint's interface
+    prerouting raw      counts what comes from an endpoint's interface; source check: before routing, so that a forged
+                        packet gets no answer from the router either (ICMP for an expired TTL, a neighbour entry)
     prerouting mangle   replies of an endpoint's flows: connection mark -> packet mark -> route back to the endpoint
     forward mangle      an endpoint's new flows get its mark
-    forward filter      forward -> source check -> established? accept
+    forward filter      forward -> established? accept
                         -> to an endpoint's interface? drop
                         -> snd_<link>  the sender's outbound groups, each rule that matches: goto receive
                         -> receive -> rcv_<link>  the receiver's inbound groups, each rule that matches: accept
@@ -127,6 +128,20 @@ def _base_chains(endpoints: dict[str, Endpoint]) -> dict[str, Chain]:
     return {
         "count_from": Chain(
             tuple(Rule((InterfaceIs("iif", link),), (Count(f"from_{link}"),)) for link in endpoints),
+            Hook("prerouting", RAW - 1),
+        ),
+        # Before routing and before connection tracking: a forged source must not ride on somebody else's connection,
+        # and the router must not answer to it.
+        "source_check": Chain(
+            (
+                # IPv6 has no source check yet, so none of it passes; the namespaces have it switched off as well.
+                Rule((Family(6),), (Count("ipv6"),), Drop()),
+                Rule(
+                    (InterfaceIn("iif", "any_source", negate=True), SourceNotIn("sources")),
+                    (Count("forged_source"),),
+                    Drop(),
+                ),
+            ),
             Hook("prerouting", RAW),
         ),
         "way_back": Chain(
@@ -145,14 +160,6 @@ def _base_chains(endpoints: dict[str, Endpoint]) -> dict[str, Chain]:
         ),
         "forward": Chain(
             (
-                # IPv6 has no source check yet, so none of it passes; the namespaces have it switched off as well.
-                Rule((Family(6),), (Count("ipv6"),), Drop()),
-                # Before `established`: a forged source must not ride on somebody else's connection.
-                Rule(
-                    (InterfaceIn("iif", "any_source", negate=True), SourceNotIn("sources")),
-                    (Count("forged_source"),),
-                    Drop(),
-                ),
                 Rule((CtState(("established", "related")),), verdict=Accept()),
                 Rule((CtState(("invalid",)),), (Count("invalid"),), Drop()),
                 Rule((InterfaceIn("oif", "endpoints"),), (Count("to_endpoint"),), Drop()),

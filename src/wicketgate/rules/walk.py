@@ -48,15 +48,16 @@ class Walk:
     ct_mark: int = 0
 
 
-def walk(ruleset: ir.Ruleset, packet: Packet, hook: str = "forward") -> Walk:
-    """Run a packet through every base chain of a hook, by priority, until one drops it."""
+def walk(ruleset: ir.Ruleset, packet: Packet, hooks: tuple[str, ...] = ("prerouting", "forward")) -> Walk:
+    """Run a packet through every base chain of the hooks it passes, by priority, until one drops it."""
     result = Walk(ct_mark=packet.ct_mark)
-    bases = [(name, chain) for name, chain in ruleset.chains.items() if chain.hook and chain.hook.hook == hook]
-    for name, chain in sorted(bases, key=lambda one: one[1].hook.priority if one[1].hook else 0):
-        policy = chain.hook.policy if chain.hook else "accept"
-        result.outcome = _run(ruleset, packet, name, result) or policy
-        if result.outcome != "accept":
-            break
+    for hook in hooks:
+        bases = [(name, chain) for name, chain in ruleset.chains.items() if chain.hook and chain.hook.hook == hook]
+        for name, chain in sorted(bases, key=lambda one: one[1].hook.priority if one[1].hook else 0):
+            policy = chain.hook.policy if chain.hook else "accept"
+            result.outcome = _run(ruleset, packet, name, result) or policy
+            if result.outcome != "accept":
+                return result
     return result
 
 

@@ -7,7 +7,7 @@ lives exactly as long as the lease's open file description does, so a dead worke
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -29,7 +29,7 @@ class DialRequest(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     port: int
     client_address: str
-    signature: str = ""
+    signature: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")] = ""
     """The presigned URL's signature, hex; the key of the url_reuse memory."""
     signature_expires: float = 0.0
     """When that URL ends, seconds since the epoch; netd forgets it then."""
