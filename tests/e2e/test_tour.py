@@ -47,11 +47,12 @@ def _passed(lab, vpc):
 
 
 def _mutate(lab, verdict):
-    """Replace the verdicts of the forward chain; marks, routes back and the endpoints' own protection stay."""
+    """Replace the verdicts of source check and forward chain; marks, routes back, endpoints' own protection stay."""
     for vpc in VPCS:
         nft = Nftables(_vpc_id(lab, vpc))
         nft.run(
             f"add counter inet {rules.TABLE} mutant\nflush chain inet {rules.TABLE} forward\n"
+            f"flush chain inet {rules.TABLE} source_check\n"
             f"add rule inet {rules.TABLE} forward counter name mutant {verdict}"
         )
         nft.close()
