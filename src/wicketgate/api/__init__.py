@@ -1,0 +1,6 @@
+"""The AWS wire formats, driven by botocore's service models: bytes to input, output to bytes. No I/O."""
+
+from wicketgate.api.faults import ApiError, OutputError
+from wicketgate.api.service import MAX_BODY, Call, Catalogue, Message, Reply, Service
+
+__all__ = ["MAX_BODY", "ApiError", "Call", "Catalogue", "Message", "OutputError", "Reply", "Service"]
