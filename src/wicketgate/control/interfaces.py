@@ -1,0 +1,428 @@
+"""Network interfaces: addresses, links, and the actions on them. Instances and endpoints get theirs here.
+
+CreateNetworkInterface takes a ClientToken. One private IPv4 address for each. The first four addresses of a subnet and
+its last are reserved (VPC User Guide, "Subnet sizing").
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from wicketgate.control import common, regions, resources
+from wicketgate.control.call import Ask, Call, Outcome, operation
+from wicketgate.control.common import AWS_QUOTAS, Quotas
+from wicketgate.control.resources import GROUP, INTERFACE, SUBNET, found, moment, subnet_of
+from wicketgate.model import ApiError, Endpoint, Instance, NetworkInterface, Subnet, World
+
+RESERVED_FIRST: Final = 4
+
+_NOT_OFFERED: Final = (
+    "Ipv4Prefixes",
+    "Ipv4PrefixCount",
+    "Ipv6Prefixes",
+    "Ipv6PrefixCount",
+    "InterfaceType",
+    "EnablePrimaryIpv6",
+    "ConnectionTrackingSpecification",
+    "Operator",
+    "SecondaryPrivateIpAddressCount",
+    "Ipv6Addresses",
+    "Ipv6AddressCount",
+)
+_ATTRIBUTES: Final = ("Groups", "Description", "SourceDestCheck", "Attachment")
+_ATTRIBUTES_NOT_OFFERED: Final = (
+    "EnaSrdSpecification",
+    "EnablePrimaryIpv6",
+    "ConnectionTrackingSpecification",
+    "AssociatePublicIpAddress",
+    "AssociatedSubnetIds",
+)
+
+
+# -- addresses and links -----------------------------------------------------------------------------------------------
+
+
+def _taken(world: World, subnet: Subnet) -> set[str]:
+    return {eni.private_ip_address for eni in world.interfaces if eni.subnet_id == subnet.id}
+
+
+def free_count(world: World, subnet: Subnet) -> int:
+    """How many addresses of a subnet an interface could still get: AvailableIpAddressCount."""
+    return max(0, subnet.network.num_addresses - RESERVED_FIRST - 1 - len(_taken(world, subnet)))
+
+
+def free_addresses(world: World, subnet: Subnet) -> Iterator[str]:
+    """The addresses of a subnet that are neither reserved nor taken, lowest first."""
+    taken, base = _taken(world, subnet), subnet.network.network_address
+    for offset in range(RESERVED_FIRST, subnet.network.num_addresses - 1):
+        if (address := str(base + offset)) not in taken:
+            yield address
+
+
+def checked_address(world: World, subnet: Subnet, given: str) -> str:
+    """A wished address, if an interface can have it.
+
+    Raises InvalidParameterValue for no address, one outside the subnet or reserved; InvalidIPAddress.InUse.
+    """
+    try:
+        address = ipaddress.IPv4Address(given)
+    except ValueError as error:
+        raise ApiError("InvalidParameterValue", f"invalid value for parameter address: {given}") from error
+    network = subnet.network
+    if address not in network:
+        raise ApiError("InvalidParameterValue", "Address does not fall within the subnet's address range")
+    if not RESERVED_FIRST <= int(address) - int(network.network_address) < network.num_addresses - 1:
+        raise ApiError("InvalidParameterValue", f"Address {address} is in subnet's reserved address range")
+    if str(address) in _taken(world, subnet):
+        raise ApiError("InvalidIPAddress.InUse", f"Address {address} is in use.")
+    return str(address)
+
+
+def link_name(interface_id: str, taken: Collection[str]) -> str:
+    """The name of an interface's network device: `eni` and twelve hex digits of its id, 15 bytes as Linux allows.
+
+    The last twelve, unless another interface of the VPC (`taken`) has them: then an earlier run of them.
+    """
+    digits = interface_id.removeprefix("eni-")
+    for start in range(max(0, len(digits) - 12), -1, -1):
+        name = f"eni{digits[start : start + 12]}"
+        if name not in taken:
+            return name
+    raise ApiError("InternalError", f"No free device name for {interface_id}. Try again: another id is made.", 500)
+
+
+def mac_address(interface_id: str) -> str:
+    """A locally administered unicast address (RFC 7042, section 2.1) from the last ten hex digits of the id."""
+    digits = interface_id[-10:]
+    return ":".join(["02", *(digits[at : at + 2] for at in range(0, 10, 2))])
+
+
+def private_dns_name(region: str, address: str) -> str:
+    """`ip-10-0-0-5.ec2.internal`, elsewhere `....<region>.compute.internal` (EC2 User Guide, hostname types)."""
+    suffix = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
+    return f"ip-{address.replace('.', '-')}.{suffix}"
+
+
+def new_interface(
+    call: Call, subnet: Subnet, address: str, group_ids: Sequence[str], made: Collection[NetworkInterface] = ()
+) -> NetworkInterface:
+    """An interface that is attached to nothing. `made`: others of the same call, which are not in the World yet."""
+    interface_id = call.new_id("eni")
+    there = (*call.world.interfaces_of_vpc(subnet.vpc_id), *made)
+    return NetworkInterface(
+        id=interface_id,
+        subnet_id=subnet.id,
+        private_ip_address=address,
+        group_ids=tuple(group_ids),
+        link=link_name(interface_id, {eni.link for eni in there}),
+        mac_address=mac_address(interface_id),
+    )
+
+
+def checked_groups(
+    world: World, subnet: Subnet, given: Sequence[str] | None, maximum: int = AWS_QUOTAS.groups_per_interface
+) -> tuple[str, ...]:
+    """The groups for an interface in a subnet, each once; the VPC's default group when none is named.
+
+    Raises InvalidSecurityGroupID.NotFound, InvalidParameter for a group of another VPC, and
+    SecurityGroupsPerInterfaceLimitExceeded.
+    """
+    if not given:
+        return (resources.default_group(world, subnet.vpc_id).id,)
+    groups = resources.several(GROUP, world, given)
+    for group in groups:
+        if group.vpc_id != subnet.vpc_id:
+            raise ApiError(
+                "InvalidParameter",
+                f"Security group {group.id} and subnet {subnet.id} belong to different networks.",
+            )
+    check_group_count(len(groups), maximum)
+    return tuple(group.id for group in groups)
+
+
+def check_group_count(count: int, maximum: int) -> None:
+    """Raise SecurityGroupsPerInterfaceLimitExceeded for more groups than an interface may carry."""
+    if count > maximum:
+        raise ApiError(
+            "SecurityGroupsPerInterfaceLimitExceeded",
+            f"The maximum number of security groups per interface has been reached: {maximum}.",
+        )
+
+
+def replaced_groups(world: World, interface: NetworkInterface, given: Sequence[str]) -> NetworkInterface:
+    """The interface with this set of groups instead of its own. Raises as `checked_groups` does, but
+    InvalidGroup.NotFound for a group of another VPC."""
+    vpc_id = subnet_of(world, interface).vpc_id
+    groups = resources.several(GROUP, world, given)
+    if any(group.vpc_id != vpc_id for group in groups):
+        raise ApiError("InvalidGroup.NotFound", "You have specified two resources that belong to different networks.")
+    check_group_count(len(groups), AWS_QUOTAS.groups_per_interface)
+    return msgspec.structs.replace(interface, group_ids=tuple(group.id for group in groups))
+
+
+Owner = Instance | Endpoint
+
+
+def owners(world: World) -> dict[str, Owner]:
+    """Interface id -> what it is attached to; an interface that is missing is attached to nothing."""
+    attached: tuple[Owner, ...] = (*world.endpoints, *world.instances)
+    return {one.interface_id: one for one in attached}
+
+
+def owner_of(world: World, interface: NetworkInterface) -> Owner | None:
+    """What the interface is attached to."""
+    return owners(world).get(interface.id)
+
+
+# -- actions -----------------------------------------------------------------------------------------------------------
+
+
+def _ask_create(call: Call) -> Sequence[Ask]:
+    subnet_id, tags = call.parameters["SubnetId"], common.request_tags(call, "network-interface")
+    groups = resources.groups_or_default(call, call.parameters.get("Groups"), subnet_id)
+    return (
+        resources.about_new_interface(call, "CreateNetworkInterface", subnet_id, tags),
+        resources.about_subnet(call, "CreateNetworkInterface", subnet_id),
+        *resources.about_groups(call, "CreateNetworkInterface", groups),
+        *resources.about_tagging(call, "network-interface"),
+    )
+
+
+@operation("ec2", asks=_ask_create)
+def create_network_interface(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
+    """An interface of its own, attached to nothing.
+
+    Raises InsufficientFreeAddressesInSubnet, NetworkInterfaceLimitExceeded, and as the checks above do.
+    """
+    world, parameters = call.world, call.parameters
+    resources.refuse_parameters(parameters, _NOT_OFFERED, "CreateNetworkInterface")
+    subnet = found(SUBNET, world, parameters["SubnetId"])
+    groups = checked_groups(world, subnet, parameters.get("Groups"), quotas.groups_per_interface)
+    if len(world.interfaces) >= quotas.interfaces_per_region:
+        raise ApiError("NetworkInterfaceLimitExceeded", "The maximum number of network interfaces has been reached.")
+    wish = wished_address(parameters)
+    address = checked_address(world, subnet, wish) if wish else next(free_addresses(world, subnet), None)
+    if address is None:
+        raise ApiError(
+            "InsufficientFreeAddressesInSubnet",
+            "The specified subnet does not have enough free addresses to satisfy the request.",
+        )
+    interface = msgspec.structs.replace(
+        new_interface(call, subnet, address, groups),
+        description=parameters.get("Description") or "",
+        delete_on_termination=False,
+        tags=common.tags_from(parameters, "network-interface"),
+    )
+    token = parameters.get("ClientToken")
+    answer = {"NetworkInterface": interface_answer(world, interface, None)}
+    return Outcome(answer | ({"ClientToken": token} if token else {}), call.change(interface))
+
+
+def wished_address(parameters: Mapping[str, Any]) -> str | None:
+    """The one address asked for, by PrivateIpAddress or by a PrivateIpAddresses list with one primary entry."""
+    listed = parameters.get("PrivateIpAddresses") or ()
+    if any(not one.get("Primary") for one in listed) or len(listed) > 1:
+        raise ApiError("UnsupportedOperation", "Secondary private IP addresses are not offered here. Give one address.")
+    single: str | None = parameters.get("PrivateIpAddress")
+    if listed and single:
+        raise ApiError(
+            "InvalidParameterCombination",
+            "The parameter privateIpAddress cannot be used with a primary address in privateIpAddresses.",
+        )
+    return listed[0].get("PrivateIpAddress") if listed else single
+
+
+def _ask_of_interface(call: Call) -> Sequence[Ask]:
+    interface_id = call.parameters["NetworkInterfaceId"]
+    return (
+        resources.about_interface(call, call.action, interface_id),
+        *resources.about_groups(call, call.action, call.parameters.get("Groups") or ()),
+    )
+
+
+@operation("ec2", asks=_ask_of_interface)
+def delete_network_interface(call: Call) -> Outcome:
+    """Ends an interface. Raises InvalidParameterValue while something uses it, as AWS does."""
+    interface = found(INTERFACE, call.world, call.parameters["NetworkInterfaceId"])
+    if owner_of(call.world, interface) is not None or interface.requester_managed:
+        raise ApiError("InvalidParameterValue", f"Network interface '{interface.id}' is currently in use.")
+    return Outcome({}, call.change(deletes=[("network-interface", interface.id)]))
+
+
+@operation("ec2", asks=_ask_of_interface)
+def modify_network_interface_attribute(call: Call) -> Outcome:
+    """Sets one attribute: groups (the whole set), description, source/destination check, delete on termination.
+
+    Raises AuthFailure for an interface that a service manages, InvalidParameterCombination for none or several.
+    """
+    world, parameters = call.world, call.parameters
+    interface = found(INTERFACE, world, parameters["NetworkInterfaceId"])
+    resources.refuse_parameters(parameters, _ATTRIBUTES_NOT_OFFERED, "ModifyNetworkInterfaceAttribute")
+    given = {name: parameters[name] for name in _ATTRIBUTES if parameters.get(name) not in (None, [])}
+    attribute = resources.one_attribute(given, _ATTRIBUTES)
+    if interface.requester_managed:
+        raise ApiError("AuthFailure", "You do not have permission to access the specified resource.")
+    if attribute == "Groups":
+        return Outcome({}, call.change(replaced_groups(world, interface, given["Groups"])))
+    if attribute == "Attachment":
+        return Outcome({}, call.change(_attachment_changed(world, interface, given["Attachment"])))
+    value = given[attribute].get("Value")
+    fields = {"description": value or ""} if attribute == "Description" else {"source_dest_check": bool(value)}
+    return Outcome({}, call.change(msgspec.structs.replace(interface, **fields)))
+
+
+def _attachment_changed(world: World, interface: NetworkInterface, wish: Mapping[str, Any]) -> NetworkInterface:
+    if owner_of(world, interface) is None or wish.get("AttachmentId") != attachment_id(interface):
+        raise ApiError(
+            "InvalidAttachmentID.NotFound", f"The attachment ID '{wish.get('AttachmentId') or ''}' does not exist"
+        )
+    resources.refuse_parameters(wish, ("EnaQueueCount",), "ModifyNetworkInterfaceAttribute")
+    if wish.get("DeleteOnTermination") is None:
+        raise ApiError("MissingParameter", "The request must contain the parameter deleteOnTermination")
+    return msgspec.structs.replace(interface, delete_on_termination=wish["DeleteOnTermination"])
+
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+def attachment_id(interface: NetworkInterface) -> str:
+    """The id of the interface's one attachment."""
+    return interface.id.replace("eni-", "ela-attach-" if interface.requester_managed else "eni-attach-", 1)
+
+
+def attachment_answer(interface: NetworkInterface, since: float) -> dict[str, Any]:
+    """The members that an attachment has in all answers. `since`: seconds since the epoch."""
+    return {
+        "AttachmentId": attachment_id(interface),
+        "AttachTime": moment(since if interface.attached_at is None else interface.attached_at),
+        "DeleteOnTermination": interface.delete_on_termination,
+        "DeviceIndex": 0,
+        "NetworkCardIndex": 0,
+        "Status": "attached",
+    }
+
+
+def group_answers(world: World, interface: NetworkInterface) -> list[dict[str, str]]:
+    """GroupIdentifiers of the groups that an interface carries."""
+    groups = [world.group(group_id) for group_id in interface.group_ids]
+    return [{"GroupId": group.id, "GroupName": group.name} for group in groups if group is not None]
+
+
+def common_answer(world: World, interface: NetworkInterface) -> dict[str, Any]:
+    """What an interface shows both by itself and inside an instance."""
+    name = private_dns_name(world.region, interface.private_ip_address)
+    address = {"Primary": True, "PrivateDnsName": name, "PrivateIpAddress": interface.private_ip_address}
+    return {
+        "NetworkInterfaceId": interface.id,
+        "OwnerId": world.account_id,
+        "SubnetId": interface.subnet_id,
+        "VpcId": subnet_of(world, interface).vpc_id,
+        "Description": interface.description,
+        "Groups": group_answers(world, interface),
+        "InterfaceType": interface.interface_type,
+        "Ipv6Addresses": [],
+        "MacAddress": interface.mac_address or mac_address(interface.id),
+        "PrivateDnsName": name,
+        "PrivateIpAddress": interface.private_ip_address,
+        "PrivateIpAddresses": [address],
+        "SourceDestCheck": interface.source_dest_check,
+    }
+
+
+def interface_answer(world: World, interface: NetworkInterface, owner: Owner | None) -> dict[str, Any]:
+    """NetworkInterface, as DescribeNetworkInterfaces has it."""
+    zone = regions.zone_of(world.region, subnet_of(world, interface).availability_zone)
+    answer = common_answer(world, interface) | {
+        "AvailabilityZone": zone,
+        "AvailabilityZoneId": regions.zone_id(zone),
+        "RequesterManaged": interface.requester_managed,
+        "Status": "available" if owner is None else "in-use",
+        "TagSet": common.tag_list(interface.tags),
+    }
+    if interface.requester_managed:
+        answer["RequesterId"] = "ec2-instance-connect"
+    if isinstance(owner, Instance):
+        answer["Attachment"] = attachment_answer(interface, owner.launched_at) | {
+            "InstanceId": owner.id,
+            "InstanceOwnerId": world.account_id,
+        }
+    elif owner is not None:
+        answer["Attachment"] = attachment_answer(interface, owner.created_at) | {"InstanceOwnerId": "amazon-aws"}
+    return answer
+
+
+@operation("ec2")
+def describe_network_interfaces(call: Call) -> Outcome:
+    """DescribeNetworkInterfaces. MaxResults together with ids: InvalidParameterCombination."""
+    world, ids = call.world, call.parameters.get("NetworkInterfaceIds")
+    resources.not_both(call, "NetworkInterfaceIds", "networkInterfaceIdSet")
+    interfaces = resources.several(INTERFACE, world, ids) if ids else world.interfaces
+    attached = owners(world)
+    chosen = common.select(interfaces, call.parameters.get("Filters"), _filters(world, attached))
+    shown, following = resources.paged(call, chosen, lambda eni: eni.id)
+    return Outcome(
+        {"NetworkInterfaces": [interface_answer(world, one, attached.get(one.id)) for one in shown]} | following
+    )
+
+
+def _filters(world: World, attached: Mapping[str, Owner]) -> Mapping[str, Callable[[NetworkInterface], Any]]:
+    def shown(*path: str) -> Callable[[NetworkInterface], Any]:
+        def get(interface: NetworkInterface) -> Any:
+            answer: Any = interface_answer(world, interface, attached.get(interface.id))
+            for member in path:
+                answer = answer.get(member) if answer else None
+            return answer
+
+        return get
+
+    absent = (
+        "addresses.association.owner-id",
+        "addresses.association.public-ip",
+        "association.allocation-id",
+        "association.association-id",
+        "association.ip-owner-id",
+        "association.public-dns-name",
+        "association.public-ip",
+        "ipv6-addresses.ipv6-address",
+        "operator.principal",
+    )
+    return {
+        **dict.fromkeys(absent, lambda eni: None),
+        "addresses.primary": lambda eni: True,
+        "addresses.private-ip-address": lambda eni: eni.private_ip_address,
+        "attachment.attach-time": lambda eni: time_text(shown("Attachment", "AttachTime")(eni)),
+        "attachment.attachment-id": shown("Attachment", "AttachmentId"),
+        "attachment.delete-on-termination": shown("Attachment", "DeleteOnTermination"),
+        "attachment.device-index": shown("Attachment", "DeviceIndex"),
+        "attachment.instance-id": shown("Attachment", "InstanceId"),
+        "attachment.instance-owner-id": shown("Attachment", "InstanceOwnerId"),
+        "attachment.status": shown("Attachment", "Status"),
+        "availability-zone": shown("AvailabilityZone"),
+        "availability-zone-id": shown("AvailabilityZoneId"),
+        "description": lambda eni: eni.description,
+        "group-id": lambda eni: eni.group_ids,
+        "group-name": lambda eni: [one["GroupName"] for one in group_answers(world, eni)],
+        "interface-type": lambda eni: eni.interface_type,
+        "mac-address": shown("MacAddress"),
+        "network-interface-id": lambda eni: eni.id,
+        "operator.managed": lambda eni: False,
+        "owner-id": lambda eni: world.account_id,
+        "private-dns-name": shown("PrivateDnsName"),
+        "private-ip-address": lambda eni: eni.private_ip_address,
+        "requester-id": shown("RequesterId"),
+        "requester-managed": lambda eni: eni.requester_managed,
+        "source-dest-check": lambda eni: eni.source_dest_check,
+        "status": shown("Status"),
+        "subnet-id": lambda eni: eni.subnet_id,
+        "vpc-id": lambda eni: subnet_of(world, eni).vpc_id,
+        **common.TAG_GETTERS,
+    }
+
+
+def time_text(time: Any) -> str | None:
+    """A time of an answer as filters compare it, to the millisecond."""
+    return None if time is None else time.strftime("%Y-%m-%dT%H:%M:%S.") + f"{time.microsecond // 1000:03d}Z"
