@@ -232,3 +232,49 @@ def test_logins_in_a_row(lab, vpc):
     """A second login right after the first works: nothing of a closed tunnel stands in its way."""
     for number in range(5):
         assert lab.login(vpc, "web-2", max_tunnel_duration=str(3200 + number)).exit_code == 0
+
+
+def test_clients_that_vanish_before_a_stalled_target_free_their_slots(lab):
+    """Clients killed while their target reads nothing: close lines within a minute, every slot free within two."""
+    import socket
+
+    from wicketgate.netd.slots import Slots
+
+    machine = lab.machines[lab.instance("plain", "web-2").id]
+    machine.stop()
+    with netns.entered(machine.instance.id):
+        deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    deaf.bind(("0.0.0.0", 22))
+    deaf.listen()
+    slots = Slots(ROOT / "state" / "netd" / "slots")
+
+    def taken():
+        return slots.taken(lab.endpoint("plain").id, 20)
+
+    def closed():
+        return sum(line["eventName"] == "CloseTunnel" for line in lab.audit())
+
+    before = closed()
+    command = lab.tunnel_command("plain", lab.address("plain", "web-2"))
+    tunnels = []
+    for size in (100_000, 400_000, 4_000_000):  # stalled at the target, in the gateway, and back to the client
+        tunnel = lab.popen("office", "admin", command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        os.set_blocking(tunnel.stdin.fileno(), False)
+        deadline, left = time.monotonic() + 3, size
+        while left > 0 and time.monotonic() < deadline:
+            try:
+                left -= os.write(tunnel.stdin.fileno(), bytes(min(left, 16384)))
+            except BlockingIOError:
+                time.sleep(0.02)
+        tunnels.append(tunnel)
+    assert taken() == 3
+    for tunnel in tunnels:
+        tunnel.kill()
+        tunnel.wait()
+        tunnel.stdin.close()
+    assert _eventually(lambda: closed() >= before + 3, 60)
+    assert _eventually(lambda: taken() == 0, 60)
+    deaf.close()
+    machine.start()

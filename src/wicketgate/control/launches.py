@@ -76,7 +76,7 @@ def _ask_run(call: Call) -> Sequence[Ask]:
 
 
 def _ask_network(call: Call, specification: Mapping[str, Any]) -> Sequence[Ask]:
-    """About interface, subnet and groups as they will be, so that a Deny on one holds however it is named or implied."""
+    """About interface, subnet and groups as they will be: a Deny on one holds however it is named or implied."""
     interface_id = specification.get("NetworkInterfaceId")
     interface = call.world.interface(interface_id) if interface_id else None
     if interface_id:

@@ -174,7 +174,7 @@ class Gateway:
             connection.refuse(503, "ServiceUnavailable", "The gateway is shutting down; connect again")
             return
         now = time.time()
-        user_agent = request.get("user-agent")
+        user_agent = request.get("user-agent")[:256]
         call = TunnelCall(
             query=request.query,
             host=request.host,

@@ -39,6 +39,9 @@ _logger = logging.getLogger("wicketgate.gateway")
 
 WRITE_HIGH: Final = 256 * 1024
 """Bytes waiting for the target above which the client is no longer read."""
+_WATCH_SECONDS: Final = 5.0
+_GONE_FOR: Final = 3
+"""So many looks in a row at a client that has hung up, with nothing passed on meanwhile, and it is gone for good."""
 _FLUSH_SECONDS: Final = 30.0
 """How long a target gets to take what the client sent before it ended the tunnel."""
 _SLOW_SECONDS: Final = 0.5
@@ -101,6 +104,9 @@ class Tunnel:
         self._link: ws.ClientLink | None = None
         self._target: Any = None
         self._lease = -1
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self._received_before = -1
+        self._gone_for = 0
         self._source_address = ""
         self._dialling: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -264,7 +270,19 @@ class Tunnel:
         assert self._link is not None
         self._relaying_since = time.monotonic()
         self._after(self.grant.duration, lambda: self.handle(machine.DurationOver(self.grant.duration)))
+        self._after(_WATCH_SECONDS, self._watch_client)
         self._link.resume()
+
+    def _watch_client(self) -> None:
+        """Notice a client that is gone while its target stalls: it is not read then, so its end is not either."""
+        assert self._link is not None
+        stalled = self._link.received == self._received_before
+        self._received_before = self._link.received
+        self._gone_for = self._gone_for + 1 if stalled and self._link.hung_up() else 0
+        if self._gone_for >= _GONE_FOR:
+            self._link.abort()
+        else:
+            self._after(_WATCH_SECONDS, self._watch_client)
 
     # -- the client's side (LinkOwner) ---------------------------------------------------------------------------------
 
@@ -333,6 +351,8 @@ class Tunnel:
 
     def target_lost(self, error: Exception | None) -> None:
         """The target's socket is closed, by us or by an error."""
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
         if error is not None:
             self.handle(machine.TargetReset())
         self._release()
@@ -352,7 +372,9 @@ class Tunnel:
             self._target.abort()
         else:
             self._target.close()
-            self._after(_FLUSH_SECONDS, self._target.abort)
+            # Apart from the tunnel's other timers, which end with the tunnel: a target that does not read would else
+            # keep its socket, and with it the tunnel's slot, for good.
+            self._flush_timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._target.abort)
 
     def _release(self) -> None:
         if self._lease >= 0:
@@ -362,7 +384,9 @@ class Tunnel:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _after(self, seconds: float, call: Any) -> None:
-        self._timers.append(asyncio.get_running_loop().call_later(seconds, call))
+        loop = asyncio.get_running_loop()
+        self._timers = [timer for timer in self._timers if timer.when() > loop.time() and not timer.cancelled()]
+        self._timers.append(loop.call_later(seconds, call))
 
     def _finish(self, code: int, reason: str, error_code: str) -> None:
         for timer in self._timers:

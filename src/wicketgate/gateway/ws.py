@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import socket
 import struct
 import termios
 from collections.abc import Callable
@@ -43,6 +44,9 @@ WRITE_HIGH: Final = 256 * 1024
 _DRAIN_TICK: Final = 1.0
 _DRAINED_FOR: Final = 5
 """Seconds that a client gets to answer our close frame once it has received everything."""
+_DRAIN_AT_MOST: Final = 60
+"""Seconds after our close frame at which the client is dropped, however it goes on reading."""
+_TCP_ESTABLISHED: Final = 1
 _STALLED_FOR: Final = 30
 """Seconds without any progress after which a client that does not read is dropped."""
 
@@ -104,6 +108,15 @@ class ClientLink(WSListener):
         if self._ws is not None and not self._closing:
             self.sent += len(data)
             self._ws.send(_BINARY, data)
+
+    def hung_up(self) -> bool:
+        """Whether the client's TCP connection is over, or over in its direction, read or not (tcp(7), TCP_INFO)."""
+        try:
+            sock = self._transport.get_extra_info("socket")
+            state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        except (OSError, AttributeError):
+            return True
+        return bool(state != _TCP_ESTABLISHED)
 
     def ping(self) -> None:
         """Send a PING unless the client is behind. No answer is needed: a suspended client must not lose its tunnel."""
@@ -230,7 +243,7 @@ class ClientLink(WSListener):
         before, same, seconds = self._drain_left
         same = same + 1 if waiting == before else 0
         self._drain_left = (waiting, same, seconds + 1)
-        if (waiting == 0 and same >= _DRAINED_FOR) or same >= _STALLED_FOR:
+        if (waiting == 0 and same >= _DRAINED_FOR) or same >= _STALLED_FOR or seconds >= _DRAIN_AT_MOST:
             self._transport.abort() if waiting else self._hang_up()
             return
         self._drain_timer = asyncio.get_running_loop().call_later(_DRAIN_TICK, self._drain)
