@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import socket
 import time
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from tests.net.worlds import CLIENT, ENDPOINT, VPC, attempt, listening, preserving, rule, sg, world
 from wicketgate import rules
 from wicketgate.kernel import ip, netns
+from wicketgate.kernel.dial import IP_TRANSPARENT
 from wicketgate.kernel.fabric import Fabric
 from wicketgate.kernel.nftables import Nftables
 from wicketgate.model import FabricError, World
@@ -89,7 +91,6 @@ def test_nobody_connects_to_an_endpoint(fabric):
 
 def test_tracked_flow_survives_its_rule(fabric):
     """Taking a rule away refuses new connections and leaves an established one alone (EC2 User Guide, tracking)."""
-    import socket
 
     from wicketgate.kernel.dial import dial
 
@@ -218,3 +219,79 @@ def test_return_route_is_the_endpoint(fabric):
     routes = ip.read(VPC, "route", "show", "table", "1001")
     assert [(one["gateway"], one["dev"]) for one in routes] == [("10.0.1.10", "endpoint")]
     assert sg("web")  # names resolve
+
+
+def test_router_does_not_answer_a_forged_source(fabric):
+    """A forged packet that would expire at the router is dropped and counted before routing: nobody hears of it."""
+    made = world({**GROUPS, "closed": []}, MEMBERS)
+    fabric.apply(made)
+    before = fabric.counters(VPC)
+    victim, forger = made.instances[2].id, made.instances[3].id
+    with netns.entered(victim):
+        heard = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    with netns.entered(forger):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with heard, sock:
+        heard.settimeout(0.2)
+        sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+        sock.setsockopt(socket.SOL_IP, socket.IP_TTL, 1)
+        sock.bind(("10.0.1.13", 0))  # the victim's address
+        sock.sendto(b"payload", ("10.0.1.11", 9))
+        with pytest.raises(TimeoutError):
+            heard.recv(256)
+    assert fabric.counters(VPC)["forged_source"] == before["forged_source"] + 1
+
+
+def test_new_owner_of_an_address_inherits_no_flow(fabric):
+    """An instance that takes over an address gets nothing of the connections of the one that had it."""
+    free = [rule("out", "-1", (-1, -1), "0.0.0.0/0"), rule("in", "udp", (9, 9), "0.0.0.0/0")]
+    groups = {"endpoint": [], "free": free, "closed": []}
+    made = world(groups, {"one": ["free"], "two": ["free"]})
+    fabric.apply(made)
+    with netns.entered(made.instances[0].id):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with netns.entered(made.instances[1].id):
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sender, receiver:
+        receiver.bind(("0.0.0.0", 9))
+        receiver.settimeout(1)
+        sender.sendto(b"hello", ("10.0.1.12", 9))
+        _, peer = receiver.recvfrom(64)
+        receiver.sendto(b"hello", peer)
+        fabric.apply(world(groups, {"one": ["free"], "fresh": ["closed"]}, revision=2))
+        again = world(groups, {"one": ["free"], "fresh": ["closed"]}, revision=2)
+        with netns.entered(again.instances[1].id):
+            heir = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with heir:
+            heir.bind(("0.0.0.0", 9))
+            heir.settimeout(0.2)
+            sender.sendto(b"still there?", ("10.0.1.12", 9))
+            with pytest.raises(TimeoutError):
+                heir.recv(64)
+
+
+def test_link_taken_over_by_another_interface(fabric):
+    """Links swapped between instances, and an address changed: a Fabric without memory makes exactly the new World."""
+    made = world(GROUPS, {"web-1": ["web"], "db-1": ["db"]})
+    fabric.apply(made)
+    swapped = msgspec.structs.replace(
+        made,
+        revision=2,
+        interfaces=(
+            made.interfaces[0],
+            msgspec.structs.replace(made.interfaces[1], link="db-1", private_ip_address="10.0.1.77"),
+            msgspec.structs.replace(made.interfaces[2], link="web-1"),
+        ),
+    )
+    fresh = Fabric()
+    fresh.apply(swapped)
+    fresh.close()
+    with listening(swapped, (22,)):
+        assert attempt(swapped, swapped.interfaces[0], "10.0.1.77", 22) == "connected"
+        assert attempt(swapped, swapped.interfaces[0], "10.0.1.11", 22) == "EHOSTUNREACH"
+    addresses = [
+        one["local"]
+        for link in ip.read(made.instances[0].id, "-4", "address", "show", "eth0")
+        for one in link["addr_info"]
+    ]
+    assert addresses == ["10.0.1.77"]
