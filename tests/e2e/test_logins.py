@@ -227,6 +227,22 @@ def test_deleted_endpoint_closes_its_tunnels(lab):
         pipe.close()
 
 
+def test_switched_preservation_closes_tunnels(lab):
+    """Client IP preservation switched under an open tunnel closes it with a reason instead of letting it hang."""
+    session = _long_login(lab, "kept")
+    endpoint = lab.endpoint("kept")
+    off = msgspec.structs.replace(endpoint, preserve_client_ip=False)
+    lab.change(
+        lambda world: msgspec.structs.replace(
+            world, endpoints=tuple(off if one.id == off.id else one for one in world.endpoints)
+        )
+    )
+    assert session.wait(10) != 0
+    assert "client IP preservation changed" in session.stderr.read().decode()
+    for pipe in (session.stdin, session.stdout, session.stderr):
+        pipe.close()
+
+
 @pytest.mark.parametrize("vpc", ["plain", "kept"])
 def test_logins_in_a_row(lab, vpc):
     """A second login right after the first works: nothing of a closed tunnel stands in its way."""

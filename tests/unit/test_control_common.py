@@ -14,6 +14,7 @@ from wicketgate.control.common import (
     MAX_TAGS,
     Quotas,
     check_id,
+    check_tag_count,
     checked_tags,
     ec2_context,
     matches_filters,
@@ -236,6 +237,13 @@ def test_tag_bounds():
     assert len(tags) == MAX_TAGS
     with pytest.raises(ApiError, match="Duplicate tag key 'a' specified"):
         checked_tags([{"Key": "a"}, {"Key": "a"}])
+
+
+def test_tags_of_aws_do_not_count():
+    """Tags that a service put on a resource leave the caller's 50 alone."""
+    check_tag_count([*(f"aws:{n}" for n in range(9)), *map(str, range(MAX_TAGS))])
+    with pytest.raises(ApiError, match="has been reached"):
+        check_tag_count([*map(str, range(MAX_TAGS + 1))])
 
 
 @pytest.mark.parametrize("value", ["sg-12345678", "sg-0123456789abcdef0"])

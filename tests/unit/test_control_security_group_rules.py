@@ -331,6 +331,12 @@ def test_directions_have_quotas_of_their_own():
     run_with(world, "AuthorizeSecurityGroupEgress", QUOTA, GroupId=DB, IpPermissions=[v4(1, 2, 3)])
 
 
+def test_outbound_quota():
+    """The outbound side has the same limit as the inbound one."""
+    with pytest.raises(ApiError, match="maximum number of rules"):
+        run_with(small_world(), "AuthorizeSecurityGroupEgress", QUOTA, GroupId=DB, IpPermissions=[v4(1, 2, 3, 4)])
+
+
 def test_default_quota():
     """By default the 60th rule passes and the 61st does not."""
     world, _ = run(small_world(), "AuthorizeSecurityGroupIngress", GroupId=DB, IpPermissions=[v4(*range(60))])
@@ -410,6 +416,23 @@ def test_only_unknown_in_default_vpc():
     world, answer = run(small_world(), "RevokeSecurityGroupIngress", GroupId=WEB, IpPermissions=[sg(DB)])
     assert world == small_world()
     assert answer["UnknownIpPermissions"][0]["UserIdGroupPairs"] == [{"UserId": "123456789012", "GroupId": DB}]
+
+
+def test_revoke_names_groups_exactly():
+    """A reference into another account is another rule; an id that is none is malformed, not unknown."""
+    permission = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}
+    foreign = {**permission, "UserIdGroupPairs": [{"GroupId": DB, "UserId": "999999999999"}]}
+    malformed = {**permission, "UserIdGroupPairs": [{"GroupId": "db"}]}
+    for one, code in ((foreign, "InvalidPermission.NotFound"), (malformed, "InvalidGroupId.Malformed")):
+        with pytest.raises(ApiError) as caught:
+            run(small_world(), "RevokeSecurityGroupIngress", GroupId=APP, IpPermissions=[one])
+        assert caught.value.code == code
+
+
+def test_ports_of_whole_protocols_do_not_matter():
+    """A rule for all traffic or another protocol that was stored with ports is the same rule as without."""
+    stored = small_world().group(WEB).rules[2]
+    assert identity(msgspec.structs.replace(stored, from_port=0, to_port=0)) == identity(stored)
 
 
 def test_described_permissions_revoke():
@@ -550,6 +573,18 @@ def test_update_descriptions():
     assert [rule.description for rule in world.group(WEB).rules] == ["everyone", "", "", "out"]
     assert world.group(WEB).rules[1].tags == {"Kind": "v6"}
     assert [identity(r) for r in world.group(WEB).rules] == [identity(r) for r in small_world().group(WEB).rules]
+
+
+def test_description_of_one_rule_twice():
+    """A rule's description may be set once per call."""
+    by_id = [{"SecurityGroupRuleId": SSH_RULE, "Description": text} for text in ("a", "b")]
+    with pytest.raises(ApiError, match="must not appear multiple times"):
+        run(
+            small_world(),
+            "UpdateSecurityGroupRuleDescriptionsIngress",
+            GroupId=WEB,
+            SecurityGroupRuleDescriptions=by_id,
+        )
 
 
 # -- describe ----------------------------------------------------------------------------------------------------------

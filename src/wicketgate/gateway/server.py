@@ -102,13 +102,18 @@ class Gateway:
     def enforce(self, world: World) -> None:
         """Decide by `world` from now on; tunnels through endpoints that are gone in it end.
 
-        A deactivated key or a changed policy ends no open tunnel, as at AWS.
+        So do tunnels whose endpoint's client IP preservation was switched: the way back of their packets is gone with
+        it, and an honest end beats a hang. A deactivated key or a changed policy ends no open tunnel, as at AWS.
         """
-        self.world = world
+        before, self.world = self.world, world
         for tunnel in list(self._tunnels):
             endpoint = world.endpoint(tunnel.grant.endpoint_id)
+            old = before.endpoint(tunnel.grant.endpoint_id)
+            switched = endpoint and old and endpoint.preserve_client_ip != old.preserve_client_ip
             if endpoint is None or endpoint.state in _DELETED_STATES:
                 tunnel.handle(machine.EndpointDeleted(tunnel.grant.endpoint_id))
+            elif switched:
+                tunnel.handle(machine.EndpointDeleted(endpoint.id, "had its client IP preservation changed"))
 
     # -- accepting -----------------------------------------------------------------------------------------------------
 

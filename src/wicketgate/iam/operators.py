@@ -142,11 +142,18 @@ class Block(msgspec.Struct, frozen=True):
     last: int
 
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
+
 def _block(text: str, _: bool = False) -> Block:
     try:
         network = ipaddress.ip_network(text, strict=False)  # host bits are masked off
     except ValueError:
         raise ValueError("an address or CIDR block such as 10.0.1.0/24 is needed") from None
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        # ::ffff:a.b.c.d is the IPv4 address a.b.c.d, in policies as in requests.
+        mapped = int(network.network_address) & 0xFFFFFFFF
+        network = ipaddress.ip_network((mapped, network.prefixlen - 96))
     return Block(network.version, int(network.network_address), int(network.broadcast_address))
 
 

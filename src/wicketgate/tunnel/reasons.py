@@ -91,9 +91,9 @@ def duration_over(seconds: float) -> str:
     return f"Tunnel duration limit of {seconds:g} seconds reached"
 
 
-def endpoint_deleted(endpoint_id: str) -> str:
+def endpoint_deleted(endpoint_id: str, how: str = "was deleted") -> str:
     """The reason when the endpoint of an open tunnel goes away."""
-    return cut(f"The EC2 Instance Connect Endpoint {endpoint_id} was deleted")
+    return cut(f"The EC2 Instance Connect Endpoint {endpoint_id} {how}")
 
 
 SHUTDOWN: Final = "The gateway is shutting down; connect again"

@@ -119,9 +119,10 @@ class DurationOver(_Value, frozen=True):
 
 
 class EndpointDeleted(_Value, frozen=True):
-    """The endpoint is no longer in the World, or being deleted."""
+    """The endpoint is no longer in the World, is being deleted, or is no longer what the tunnel was opened through."""
 
     endpoint_id: str
+    how: str = "was deleted"
 
 
 class Shutdown(_Value, frozen=True):
@@ -256,7 +257,7 @@ def _stopping() -> tuple[Command, ...]:
 
 
 def _deleted_early(event: EndpointDeleted) -> tuple[Command, ...]:
-    message = reasons.endpoint_deleted(event.endpoint_id)
+    message = reasons.endpoint_deleted(event.endpoint_id, event.how)
     return _refused(EndpointNotFound.http_status, EndpointNotFound.code, message)
 
 
@@ -291,7 +292,7 @@ _RELAYING: Final[Mapping[type, _Row]] = {
     ),
     EndpointDeleted: (
         State.CLOSING,
-        lambda e: _ended(CloseCode.ENDPOINT_DELETED, reasons.endpoint_deleted(e.endpoint_id), at_once=True),
+        lambda e: _ended(CloseCode.ENDPOINT_DELETED, reasons.endpoint_deleted(e.endpoint_id, e.how), at_once=True),
     ),
     Shutdown: (State.CLOSING, lambda _: _ended(CloseCode.GOING_AWAY, reasons.SHUTDOWN, at_once=False)),
 }
