@@ -31,14 +31,14 @@ from wicketgate.model import (
     Verdict,
     World,
 )
-from wicketgate.sigv4.canonical import TUNNEL_PATH, TUNNEL_SERVICE
+from wicketgate.sigv4.canonical import TUNNEL_PARAMETERS, TUNNEL_PATH, TUNNEL_SERVICE
 from wicketgate.sigv4.verify import Expected, Proof, SignedRequest, parse_query, quoted, verify_presigned
+from wicketgate.tunnel.names import public_names
 from wicketgate.tunnel.targets import parse_address, target_refusal
 
 OPEN_TUNNEL: Final = "ec2-instance-connect:OpenTunnel"
 DESCRIBE_RULES: Final = "ec2:DescribeSecurityGroupRules"
 
-TUNNEL_PARAMETERS: Final = ("instanceConnectEndpointId", "maxTunnelDuration", "remotePort", "privateIpAddress")
 _SIGNATURE_PARAMETERS: Final = frozenset(
     f"X-Amz-{name}"
     for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Security-Token", "Signature")
@@ -168,6 +168,7 @@ def _decide(world: World, call: TunnelCall, now: float, trail: _Trail) -> Grant:
     trail.stage = "endpoint"
     endpoint = _connectable(wish.endpoint_id, endpoint)
     trail.passed(f"{endpoint.id} is in state {endpoint.state}", endpoint.id)
+    _check_host(call.host, endpoint, trail)
 
     trail.stage = "port"
     _check_port(wish.port, world.settings, trail)
@@ -364,6 +365,16 @@ def _connectable(endpoint_id: str, endpoint: Endpoint | None) -> Endpoint:
             f"tunnels open in {', '.join(sorted(CONNECTABLE_STATES))}."
         )
     return endpoint
+
+
+def _check_host(host: str, endpoint: Endpoint, trail: _Trail) -> None:
+    """The URL was made for one of this endpoint's names: else a signature for one host would open tunnels at another.
+
+    Letter case, a port and the root's dot are no part of a name.
+    """
+    name = host.lower().partition(":")[0].removesuffix(".")
+    if name not in public_names(endpoint.dns_name.lower()):
+        trail.refuse(InvalidParameter(f"The Host {quoted(host)} is not the name of {endpoint.id}: {endpoint.dns_name}"))
 
 
 def _check_port(port: int, settings: Settings, trail: _Trail) -> None:

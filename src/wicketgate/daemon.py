@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wicketgate import ipc
+from wicketgate import ipc, pki
 from wicketgate.model import FabricError, World
 
 GATEWAY_UID = 64910
@@ -135,7 +135,11 @@ class Serve:
         return [self.directory / "audit" / f"gateway-{index}.jsonl" for index in range(self.workers)]
 
     def start(self) -> None:
-        """Start everything; returns when kernel and gateways enforce the World. Raises FabricError."""
+        """Start everything; returns when kernel and gateways enforce the World.
+
+        Raises CertificateError for certificate files that cannot serve, before anything is started, and FabricError.
+        """
+        pki.check_files(self.certificate, self.key)
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(self.workers)]
         for name, owner in (("netd", 0), ("logs", 0), ("audit", GATEWAY_UID)):
             path = self.directory / name

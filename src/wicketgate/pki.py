@@ -123,9 +123,10 @@ def write_bundle(path: Path, ca: Path | None, system: Sequence[Path] = SYSTEM_BU
 def sealed_copy(path: Path) -> int:
     """A descriptor of an unchangeable copy of `path` in memory.
 
-    A process that may not open a 0600 file can be handed the descriptor and read `/proc/self/fd/N` instead.
+    A process that may not open a 0600 file can be handed the descriptor and read `/proc/self/fd/N` instead, again and
+    again. Close-on-exec: name it to `pass_fds`.
     """
-    descriptor = os.memfd_create(path.name, os.MFD_ALLOW_SEALING)
+    descriptor = os.memfd_create(path.name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     data = path.read_bytes()
     while data:
         data = data[os.write(descriptor, data) :]

@@ -116,6 +116,17 @@ def test_no_client_can_start_a_line():
     assert len(data.decode().splitlines()) == 1
 
 
+def test_no_client_can_fill_the_disk():
+    """Whatever a caller sends and an error quotes is cut: no line is longer than 20 KB, and short text stays whole."""
+    long = "\xff" * 32_768
+    parameters = dict.fromkeys(PARAMETERS, long)
+    event = opened(user_agent=long, access_key_id=long, parameters=parameters, error_code="X", error_message=long)
+    assert len(line(event)) < 20_000
+    assert len(line(opened(user=None, user_agent=long, access_key_id=long, parameters=parameters))) < 20_000
+    assert len(event["userAgent"]) == 256 and event["userAgent"].endswith("\xff…")
+    assert opened(user_agent="y" * 256)["userAgent"] == "y" * 256
+
+
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from wicketgate import pki
+from wicketgate.gateway.config import GatewayError, tls_context
 
 NAMES = ["*.0123abcd.ec2-instance-connect-endpoint.us-east-1.example.test", "Gateway.example.test"]
 NOW = datetime.now(UTC)
@@ -205,8 +207,20 @@ def test_sealed_copy_serves_tls(tmp_path: Path):
     files = pki.ensure(tmp_path, NAMES)
     descriptor = pki.sealed_copy(files.key)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, f"/proc/self/fd/{descriptor}")
+        for _ in range(2):
+            tls_context(files.certificate, Path(f"/proc/self/fd/{descriptor}"))
         with pytest.raises(PermissionError):
             os.write(descriptor, b"x")
     finally:
         os.close(descriptor)
+
+
+def test_encrypted_key_is_an_error_and_no_question(tmp_path: Path):
+    """A key under a passphrase is refused in words; the process does not wait for somebody to type."""
+    files = pki.ensure(tmp_path, NAMES)
+    key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.PrivateFormat.PKCS8
+    files.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, encryption))
+    with pytest.raises(GatewayError, match="is encrypted"):
+        tls_context(files.certificate, files.key)

@@ -289,6 +289,13 @@ def test_shorter_expires_is_kept():
     assert (error.code, "signed 6 s ago" in str(error), "good for 5 s" in str(error)) == ("RequestExpired", True, True)
 
 
+def test_clock_behind():
+    """A URL of a clock that is 90 s behind has ended when it is made, as at AWS; the message says what to do."""
+    error = failure(query_of(signed_url(at=NOW - 90)))
+    assert error.code == "RequestExpired"
+    assert "the clock of the machine that signs is 90 s behind ours: set that clock" in str(error)
+
+
 def test_clock_ahead():
     """A signer's clock may be 300 s ahead, not 301."""
     query = query_of(signed_url(at=NOW + 300))

@@ -6,12 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wicketgate.tunnel import UNABLE, CloseCode, Session, State, reasons
+from wicketgate.tunnel import UNABLE, Session, State, reasons
 from wicketgate.tunnel.session import (
     TABLE,
     Accept,
-    Audited,
-    AuditFailed,
     CancelDial,
     ClientClosed,
     ClientEnded,
@@ -19,15 +17,18 @@ from wicketgate.tunnel.session import (
     ClientViolated,
     CloseClient,
     Command,
-    Dial,
     DialRefused,
     DialUnavailable,
     DropTarget,
     DurationOver,
+    EndpointChanged,
     EndpointDeleted,
     EndTarget,
     Event,
     Finish,
+    Record,
+    Recorded,
+    RecordFailed,
     Refuse,
     Relay,
     Shutdown,
@@ -62,19 +63,31 @@ class Playbook:
         assert self.session.state is state
 
 
-def admitted() -> Playbook:
-    """A tunnel that was just admitted."""
+def dialling() -> Playbook:
+    """A tunnel whose dial is under way."""
     return Playbook()
 
 
-def dialling() -> Playbook:
-    """A tunnel whose dial is under way."""
-    return admitted() >> Audited() << Dial()
+def recording() -> Playbook:
+    """A tunnel whose target has answered."""
+    return dialling() >> TargetConnected() << Record()
 
 
 def opened() -> Playbook:
     """An open tunnel."""
-    return dialling() >> TargetConnected() << Accept() << Relay()
+    return recording() >> Recorded() << Accept() << Relay()
+
+
+def refusing(event: Event, code: str, message: str, *answer: Command) -> Playbook:
+    """An attempt that failed by `event`, with its record on disk and the client answered."""
+    play = dialling() >> event
+    if isinstance(event, Shutdown | EndpointDeleted | EndpointChanged):
+        play << CancelDial()
+    play << Record(code, message, answer)
+    play >> Recorded(answer)
+    for command in answer:
+        play << command
+    return play
 
 
 def half_closed() -> Playbook:
@@ -83,26 +96,32 @@ def half_closed() -> Playbook:
 
 
 def test_ordinary_life():
-    """Audit, dial, 101, relay; the target ends; the close is answered."""
+    """Dial, record, 101, relay; the target ends; the close is answered."""
     play = opened() >> TargetEnded()
     play << CloseClient(1000, reasons.TARGET_CLOSED) << DropTarget(False) << Finish(1000, reasons.TARGET_CLOSED)
     (play >> ClientGone()).ends_in(State.CLOSED)
 
 
-def test_nothing_is_dialled_before_the_audit_record_is_on_disk():
-    """An admitted tunnel does nothing at all until Audited."""
-    assert [type(event) for event in TABLE[State.ADMITTED] if event is Audited]
-    for state, rows in TABLE.items():
-        for event, (_, commands) in rows.items():
-            if state is State.ADMITTED and event is not Audited:
-                assert Dial() not in commands(EXAMPLES[event])
+def test_nothing_is_said_before_the_record_is_on_disk():
+    """Until Recorded neither an answer nor a byte: whatever ends an attempt, its record comes first."""
+    for state in (State.DIALLING, State.REFUSING):
+        for event, (_, commands) in TABLE[state].items():
+            if event not in (Recorded, RecordFailed):
+                said = {type(command) for command in commands(EXAMPLES[event])}
+                assert not said & {Accept, Refuse, Relay, CloseClient}, (state, event)
+    recording().ends_in(State.RECORDING)
 
 
-def test_unwritable_audit_refuses():
-    """Without an audit record: 503, no dial, and no close line either."""
-    play = admitted() >> AuditFailed()
+@pytest.mark.parametrize("event", [TargetConnected(), TargetFailed("secret"), DialRefused("limit", "secret")])
+def test_unwritable_record_refuses(event: Event):
+    """Without a record: 503, whatever the dial brought and without a word of it, and no close line either."""
+    play = dialling() >> event
+    assert [type(command) for command in play.pending] == [Record]
+    play.pending.clear()
+    play >> RecordFailed()
     (refuse,) = play.pending
     assert isinstance(refuse, Refuse) and refuse.http_status == 503
+    assert "secret" not in refuse.message
 
 
 @pytest.mark.parametrize(
@@ -115,8 +134,7 @@ def test_unwritable_audit_refuses():
 )
 def test_permanent_refusal(kind, status: int, code: str):
     """netd's permanent refusals are HTTP errors with its own words."""
-    play = dialling() >> DialRefused(kind, "why")
-    play << Refuse(status, code, "why") << Finish(CloseCode.ABNORMAL, "why", code)
+    play = refusing(DialRefused(kind, "why"), code, "why", Refuse(status, code, "why"))
     play.ends_in(State.CLOSING)
 
 
@@ -127,30 +145,42 @@ def test_permanent_refusal(kind, status: int, code: str):
 def test_transient_refusal(kind, close: int, code: str):
     """netd's transient refusals are 101 and a close frame that begins with AWS's words."""
     words = f"{UNABLE}: why"
-    play = dialling() >> DialRefused(kind, "why") << Accept() << CloseClient(close, words) << Finish(close, words, code)
+    play = refusing(DialRefused(kind, "why"), code, words, Accept(), CloseClient(close, words))
     play.ends_in(State.CLOSING)
 
 
 def test_unreachable_target():
     """A failed connect is 101 and 1011; words that already begin with AWS's are not doubled."""
     words = f"{UNABLE}: timed out"
-    play = dialling() >> TargetFailed(words) << Accept() << CloseClient(1011, words)
-    play << Finish(1011, words, "TargetUnreachable")
+    play = refusing(TargetFailed(words), "TargetUnreachable", words, Accept(), CloseClient(1011, words))
     play.ends_in(State.CLOSING)
 
 
 def test_absent_netd():
     """netd not answering is 1013: trying again can succeed."""
     words = f"{UNABLE}: netd is not running"
-    play = dialling() >> DialUnavailable("netd is not running") << Accept() << CloseClient(1013, words)
-    play << Finish(1013, words, "ServiceUnavailable")
+    event = DialUnavailable("netd is not running")
+    play = refusing(event, "ServiceUnavailable", words, Accept(), CloseClient(1013, words))
     play.ends_in(State.CLOSING)
 
 
 def test_client_gone_while_dialling():
-    """A client that goes away takes its dial with it."""
-    play = dialling() >> ClientGone() << CancelDial() << Finish(1006, reasons.CLIENT_GONE)
-    play.ends_in(State.CLOSED)
+    """A client that goes away takes its dial with it; the attempt is on record as one that came to nothing."""
+    play = dialling() >> ClientGone() << CancelDial() << Record("RequestCanceled", reasons.CLIENT_GONE)
+    (play >> Recorded()).ends_in(State.CLOSED)
+
+
+def test_client_gone_while_recording():
+    """The record then says that all is well, so the tunnel has a close line too."""
+    play = recording() >> ClientGone() << CancelDial() << Finish(1006, reasons.CLIENT_GONE)
+    (play >> Recorded()).ends_in(State.CLOSED)
+
+
+def test_fault_after_the_record():
+    """A connection that stood and is on record, but cannot be used: 101, a close frame, and a close line."""
+    words = f"{UNABLE}: the gateway failed"
+    play = recording() >> DialUnavailable("the gateway failed") << Accept() << CloseClient(1013, words)
+    (play << Finish(1013, words, "ServiceUnavailable")).ends_in(State.CLOSING)
 
 
 def test_half_close():
@@ -176,6 +206,12 @@ def test_client_closes(received: int, answer: int):
         (ClientViolated(1003, reasons.TEXT_FRAME), 1003, reasons.TEXT_FRAME, True),
         (DurationOver(600), 4408, "Tunnel duration limit of 600 seconds reached", True),
         (EndpointDeleted("eice-1"), 4404, "The EC2 Instance Connect Endpoint eice-1 was deleted", True),
+        (
+            EndpointChanged("eice-1", "client IP preservation"),
+            4405,
+            "The client IP preservation of eice-1 was changed; connect again",
+            True,
+        ),
         (Shutdown(), 1001, reasons.SHUTDOWN, False),
     ],
 )
@@ -185,11 +221,30 @@ def test_ends_of_an_open_tunnel(start, event: Event, code: int, reason: str, at_
     play.ends_in(State.CLOSING)
 
 
-@pytest.mark.parametrize("early", [Shutdown(), EndpointDeleted("eice-1")])
-def test_ends_before_the_answer_are_http_errors(early: Event):
+@pytest.mark.parametrize(
+    ("early", "status", "code", "words"),
+    [
+        (Shutdown(), 503, "ServiceUnavailable", reasons.SHUTDOWN),
+        (
+            EndpointDeleted("eice-1"),
+            404,
+            "InvalidInstanceConnectEndpointId.NotFound",
+            "The EC2 Instance Connect Endpoint eice-1 was deleted",
+        ),
+    ],
+)
+def test_ends_before_the_answer_are_http_errors(early: Event, status: int, code: str, words: str):
     """What ends a tunnel before its 101 is an HTTP error, and a dial under way is given up."""
-    play = dialling() >> early << CancelDial()
-    assert [type(command) for command in play.pending] == [Refuse, Finish]
+    refusing(early, code, words, Refuse(status, code, words)).ends_in(State.CLOSING)
+    play = recording() >> early << CancelDial() << Refuse(status, code, words) << Finish(1006, words, code)
+    (play >> Recorded()).ends_in(State.CLOSING)
+
+
+def test_endpoint_changed_while_dialling():
+    """Trying again can succeed, so it is 101 and a close frame."""
+    words = "The network interface of eice-1 was changed; connect again"
+    event = EndpointChanged("eice-1", "network interface")
+    refusing(event, "InvalidState", words, Accept(), CloseClient(4405, words)).ends_in(State.CLOSING)
 
 
 def test_the_first_end_decides():
@@ -202,8 +257,8 @@ def test_the_first_end_decides():
 EXAMPLES: dict[type, Event] = {
     type(event): event
     for event in (
-        Audited(),
-        AuditFailed(),
+        Recorded((Refuse(400, "X", "why"),)),
+        RecordFailed(),
         DialRefused("limit", "why"),
         DialUnavailable("why"),
         TargetConnected(),
@@ -216,6 +271,7 @@ EXAMPLES: dict[type, Event] = {
         ClientGone(),
         DurationOver(1),
         EndpointDeleted("eice-1"),
+        EndpointChanged("eice-1", "network interface"),
         Shutdown(),
     )
 }
@@ -234,19 +290,25 @@ events = st.one_of(
 
 @given(st.lists(events, max_size=30))
 def test_any_sequence_of_events(sequence: list[Event]):
-    """Whatever happens in whatever order: one answer, one close at most, nothing relayed after it, one close line."""
+    """Whatever happens in whatever order: one record, one answer, one close frame at most, nothing relayed after,
+    and a close line exactly for the tunnels whose record says no error and is on disk."""
     session = Session()
     said: list[Command] = []
+    failed_record = False
     for event in (*sequence, ClientGone()):
+        before = session.state
+        if isinstance(event, Recorded):  # as the gateway does: the answer is that of the command
+            event = Recorded(next((one.answer for one in said if isinstance(one, Record)), ()))
+        failed_record |= isinstance(event, RecordFailed) and before in (State.RECORDING, State.REFUSING)
         said += session.receive(event)
     assert session.state is State.CLOSED
     kinds = [type(command) for command in said]
+    (record,) = [command for command in said if isinstance(command, Record)]
     assert kinds.count(Accept) + kinds.count(Refuse) <= 1
     assert kinds.count(CloseClient) <= 1
     assert kinds.count(CloseClient) <= kinds.count(Accept), "a close frame needs a 101 before"
     assert kinds.count(DropTarget) == kinds.count(Relay), "a connected target is dropped exactly once"
-    failed_audit = Refuse in kinds and Finish not in kinds
-    assert kinds.count(Finish) == (0 if failed_audit else 1)
+    assert kinds.count(Finish) == (0 if record.error_code or failed_record else 1)
     after = kinds[kinds.index(Finish) + 1 :] if Finish in kinds else []
     assert not after, f"after the close line came {after}"
     for command in said:
@@ -260,4 +322,4 @@ def test_every_state_is_reachable_and_leads_out():
     for state, rows in TABLE.items():
         if state is not State.CLOSED:
             assert rows[ClientGone][0] is State.CLOSED
-    assert {state for rows in TABLE.values() for state, _ in rows.values()} == set(State) - {State.ADMITTED}
+    assert {state for rows in TABLE.values() for state, _ in rows.values()} == set(State) - {State.DIALLING}

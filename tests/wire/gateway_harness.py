@@ -59,7 +59,9 @@ def policy(*statements: dict[str, object]) -> tuple[Policy, ...]:
     return (Policy(name="p", document={"Version": "2012-10-17", "Statement": list(statements)}),)
 
 
-def make_world(revision: int = 1, *, settings: Settings | None = None, endpoints: bool = True) -> World:
+def make_world(
+    revision: int = 1, *, settings: Settings | None = None, endpoints: bool = True, dns_name: str = HOST
+) -> World:
     """A VPC with one endpoint and one target; `all` may do everything, `open` only open tunnels, `none` nothing."""
     open_tunnel = statement("ec2-instance-connect:OpenTunnel")
     return World(
@@ -85,7 +87,7 @@ def make_world(revision: int = 1, *, settings: Settings | None = None, endpoints
             ),
         ),
         instances=(Instance(id="i-1", interface_id="eni-t"),),
-        endpoints=(Endpoint(id=ENDPOINT, subnet_id="subnet-1", interface_id="eni-e", dns_name=HOST),)
+        endpoints=(Endpoint(id=ENDPOINT, subnet_id="subnet-1", interface_id="eni-e", dns_name=dns_name),)
         if endpoints
         else (),
         users=(

@@ -32,6 +32,7 @@ from tests.wire.gateway_harness import (
     GatewayProcess,
     Target,
     frame,
+    make_world,
 )
 from wicketgate import pki
 from wicketgate.client import TunnelFailed, handshake
@@ -54,7 +55,7 @@ class LocalGateway(GatewayProcess):
 def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalGateway]:
     """A gateway for tests that leave it as they found it."""
     process = LocalGateway(tmp_path_factory.mktemp("gateway"))
-    process.start()
+    process.start(make_world(dns_name="localhost"))
     yield process
     process.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import re
 import resource
 import shutil
@@ -14,6 +15,7 @@ import ssl
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -31,7 +33,7 @@ from tests.wire.gateway_harness import (
     signed_path,
     upgrade,
 )
-from wicketgate.model import Settings
+from wicketgate.model import Settings, World
 from wicketgate.tunnel import UNABLE, DialReply
 
 
@@ -66,6 +68,42 @@ def test_endpoint_being_deleted_closes_its_tunnels(gateway: GatewayProcess, targ
     with peer:
         gateway.enforce(msgspec.structs.replace(world, endpoints=(going,)))
         assert client.receive_close()[0] == 4404
+
+
+def change_endpoint(world: World, **changes: object) -> World:
+    """The World with another endpoint of the same id."""
+    (endpoint,) = world.endpoints
+    return msgspec.structs.replace(world, endpoints=(msgspec.structs.replace(endpoint, **changes),))
+
+
+def move_endpoint(world: World) -> World:
+    """The World with another address of the endpoint."""
+    (eni, *others) = world.interfaces
+    return msgspec.structs.replace(
+        world, interfaces=(msgspec.structs.replace(eni, private_ip_address="10.0.1.20"), *others)
+    )
+
+
+@pytest.mark.parametrize(
+    ("world", "what"),
+    [
+        (change_endpoint(make_world(2), preserve_client_ip=True), "client IP preservation"),
+        (move_endpoint(make_world(2)), "network interface"),
+    ],
+)
+def test_changed_endpoint_closes_its_tunnels(gateway: GatewayProcess, target: Target, world: World, what: str):
+    """When packets of open tunnels would no longer find their way, the tunnels end with 4405 and say what was changed.
+
+    A change of the endpoint's groups or tags ends none.
+    """
+    client, peer = open_tunnel(gateway, target)
+    with peer:
+        gateway.enforce(change_endpoint(make_world(1), tags={"a": "b"}))
+        peer.sendall(b"still here")
+        assert client.receive_bytes(10) == b"still here"
+        gateway.enforce(world)
+        assert client.receive_close() == (4405, f"The {what} of {ENDPOINT} was changed; connect again")
+    gateway.wait_audit("CloseTunnel")
 
 
 def test_tunnel_outlives_its_key(gateway: GatewayProcess, target: Target):
@@ -112,9 +150,10 @@ def test_transient_refusal(gateway: GatewayProcess, reply, code: int, reason: st
     closed, words = client.receive_close()
     assert closed == code
     assert words.startswith(f"{UNABLE}: ") and reason in words
-    (event,) = gateway.wait_audit("CloseTunnel")
+    (event,) = gateway.wait_audit("OpenTunnel")
     assert event["errorCode"] in {"LimitExceeded", "RequestExpired", "TargetUnreachable"}
-    assert event["serviceEventDetails"]["closeReason"] == words
+    assert event["errorMessage"] == words
+    assert len(gateway.audit()) == 1, "an attempt that failed has no close line"
 
 
 def test_refused_by_the_target(gateway: GatewayProcess):
@@ -127,6 +166,7 @@ def test_refused_by_the_target(gateway: GatewayProcess):
     code, words = gateway.open(signed_path(port, key="AKIAOPEN")).receive_close()
     assert (code, words) == (1011, f"{UNABLE}: connection refused")
     assert gateway.netd.open_leases() == 0, "a failed dial gives its slot back"
+    assert [event["errorCode"] for event in gateway.audit()] == ["TargetUnreachable", "TargetUnreachable"]
 
 
 def test_silent_target_times_out(gateway: GatewayProcess):
@@ -305,10 +345,10 @@ def test_fdatasync_precedes_the_first_payload(tmp_path, target: Target):
         gateway.close()
     lines = trace.read_text().splitlines()
     name = re.escape("".join(f"\\x{byte:02x}" for byte in b"audit.jsonl"))  # strace -xx writes paths in hex as well
-    synced = _first(lines, rf"fdatasync\(.*{name}>\)\s*=\s*0|fdatasync resumed.*=\s*0")
     dialled = _first(lines, r"sendto\(.*\\x7b\\x22")
+    synced = _first(lines, rf"fdatasync\(.*{name}>\)\s*=\s*0|fdatasync resumed.*=\s*0")
     payload = _first(lines, r'(write|sendto|sendmsg|writev)\(.*"\\x17\\x03\\x03')
-    assert synced < dialled < payload, (lines[synced], lines[dialled], lines[payload])
+    assert dialled < synced < payload, (lines[dialled], lines[synced], lines[payload])
 
 
 def _first(lines: list[str], pattern: str) -> int:
@@ -319,16 +359,21 @@ def _first(lines: list[str], pattern: str) -> int:
 
 
 def test_full_disk_opens_no_tunnel(gateway: GatewayProcess, target: Target):
-    """When the audit file cannot grow: 503, no dial, no half line. With room again tunnels open; nothing is lost."""
+    """When the audit file cannot grow: 503 whatever the dial brought, no byte for the target, no half line. With room
+    again tunnels open; nothing is lost."""
     client, peer = open_tunnel(gateway, target)
     size = gateway.audit_file.stat().st_size
     unlimited = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (size + 100, unlimited[1]))
-    dials = len(gateway.netd.requests)
-    answer = gateway.refused(upgrade(signed_path(target.port)))
-    assert (answer.status, answer.error["ErrorCode"]) == (503, "ServiceUnavailable")
-    assert "audit" in answer.error["Message"]
-    assert len(gateway.netd.requests) == dials
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed_port = server.getsockname()[1]
+    for port in (target.port, closed_port):
+        answer = gateway.refused(upgrade(signed_path(port)) + frame(BINARY, b"early"))
+        assert (answer.status, answer.error["ErrorCode"]) == (503, "ServiceUnavailable")
+        assert "audit" in answer.error["Message"]
+    with target.accept() as unheard:
+        assert unheard.recv(10) == b"", "the target sees a connection that ends without a byte"
+    assert gateway.netd.open_leases() == 1, "only the open tunnel holds a slot"
     assert gateway.audit_file.stat().st_size == size, "the half line was taken back"
     peer.close()
     client.receive_close()
@@ -338,6 +383,39 @@ def test_full_disk_opens_no_tunnel(gateway: GatewayProcess, target: Target):
     events = gateway.wait_audit("CloseTunnel")
     assert events[0]["requestID"] == gateway.audit()[0]["requestID"], "the close line that was owed"
     peer.close()
+
+
+def test_killed_between_dial_and_record(tmp_path, target: Target):
+    """SIGKILL while the record is on its way: the target got no byte, the client no answer, and nothing is owed.
+
+    strace makes the disk slow: it holds every fdatasync up.
+    """
+    strace = shutil.which("strace")
+    assert strace, "strace is needed for this test (Debian package strace)"
+    hold = "inject=fdatasync:delay_enter=60000000"
+    prefix = (strace, "-f", "-e", "trace=fdatasync", "-e", hold, "-o", str(tmp_path / "trace"))
+    gateway = GatewayProcess(tmp_path, prefix=prefix)
+    gateway.start()
+    try:
+        with gateway.tls() as sock:
+            sock.sendall(upgrade(signed_path(target.port)) + frame(BINARY, b"early"))
+            with target.accept() as peer:
+                peer.sendall(b"banner")
+                peer.settimeout(0.5)
+                with pytest.raises(TimeoutError):
+                    peer.recv(1)
+                sock.settimeout(0.5)
+                with pytest.raises(TimeoutError):
+                    sock.recv(1)
+                tracer = gateway.process.pid
+                worker = int(Path(f"/proc/{tracer}/task/{tracer}/children").read_text())
+                os.kill(worker, signal.SIGKILL)
+                gateway.process.kill()
+                peer.settimeout(10)
+                with contextlib.suppress(ConnectionResetError):
+                    assert peer.recv(1) == b""
+    finally:
+        gateway.close()
 
 
 def test_killed_gateway_owes_close_lines(gateway: GatewayProcess, target: Target):

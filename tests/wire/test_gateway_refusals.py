@@ -116,13 +116,14 @@ def test_a_refused_call_dials_nothing(shared: GatewayProcess):
     ],
 )
 def test_permanent_refusal_by_netd(gateway: GatewayProcess, kind, status: int, code: str):
-    """What trying again cannot change is an HTTP error, and the audit trail gets its close line with the error."""
+    """What trying again cannot change is an HTTP error, and the attempt's line in the audit trail says so."""
     gateway.netd.answer = lambda request: DialReply(id=request.id, refused=kind, message="the reason")
     answer = gateway.refused(upgrade(signed_path(22)))
     check(answer, status, code)
     assert answer.error["Message"] == "the reason"
-    (event,) = gateway.wait_audit("CloseTunnel")
+    (event,) = gateway.wait_audit("OpenTunnel")
     assert (event["errorCode"], event["errorMessage"]) == (code, "the reason")
+    assert len(gateway.audit()) == 1
 
 
 @pytest.mark.parametrize("connection", ["Upgrade", "keep-alive, Upgrade", "upgrade"])

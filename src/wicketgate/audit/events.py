@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from wicketgate.model import User, World
+from wicketgate.sigv4.canonical import TUNNEL_PARAMETERS
 
 EVENT_SOURCE: Final = "ec2-instance-connect.amazonaws.com"
 OPEN: Final = "OpenTunnel"
@@ -24,8 +25,10 @@ UNEXPECTED_END: Final = "gateway ended unexpectedly"
 _ERROR_CODES: Final = {"AccessDeniedException": "AccessDenied"}
 """CloudTrail's errorCode where it differs from the API's ErrorCode."""
 
-_PARAMETERS: Final = ("instanceConnectEndpointId", "maxTunnelDuration", "remotePort", "privateIpAddress")
-"""The order of AWS's example. Nothing else of the query is written down: it holds the signature and session token."""
+MAX_TEXT: Final = 256
+"""Characters of a caller's text that are written down: nobody may fill the disk with a few long headers."""
+MAX_MESSAGE: Final = 1024
+"""Characters of an error message; ours, but it may quote the caller."""
 
 Event = dict[str, Any]
 
@@ -56,11 +59,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     source_address: str = ""
     """The address the target saw; empty when no connection was made."""
     error_code: str = ""
-    """Set when the tunnel was admitted but never opened."""
+    """Set when the target was reached, but the tunnel ended before its 101."""
 
 
 def _time(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _bounded(text: str, size: int = MAX_TEXT) -> str:
+    return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
 def _identity(world: World, attempt: Attempt) -> dict[str, str]:
@@ -68,14 +75,14 @@ def _identity(world: World, attempt: Attempt) -> dict[str, str]:
     if user is None:
         identity = {"type": "Unknown"}
         if attempt.access_key_id:
-            identity["accessKeyId"] = attempt.access_key_id
+            identity["accessKeyId"] = _bounded(attempt.access_key_id)
         return identity
     return {
         "type": "IAMUser",
         "principalId": user.id,
         "arn": world.user_arn(user),
         "accountId": world.account_id,
-        "accessKeyId": attempt.access_key_id,
+        "accessKeyId": _bounded(attempt.access_key_id),
         "userName": user.name,
     }
 
@@ -94,11 +101,13 @@ def _resources(world: World, parameters: Mapping[str, str]) -> list[dict[str, st
 
 
 def open_event(world: World, attempt: Attempt, *, event_id: str, now: float) -> Event:
-    """The OpenTunnel record of one attempt; with errorCode and errorMessage when it was refused.
+    """The OpenTunnel record of one attempt; with errorCode and errorMessage when no tunnel came of it.
 
+    Only the tunnel's own parameters are written down: the rest of the query holds the signature and session token.
     `now` is seconds since the epoch; `event_id` a UUID.
     """
-    parameters = {name: attempt.parameters[name] for name in _PARAMETERS if name in attempt.parameters}
+    asked = attempt.parameters
+    parameters = {name: _bounded(asked[name]) for name in TUNNEL_PARAMETERS if name in asked}
     event: Event = {
         "eventVersion": "1.08",
         "userIdentity": _identity(world, attempt),
@@ -107,11 +116,11 @@ def open_event(world: World, attempt: Attempt, *, event_id: str, now: float) -> 
         "eventName": OPEN,
         "awsRegion": world.region,
         "sourceIPAddress": attempt.source_ip,
-        "userAgent": attempt.user_agent,
+        "userAgent": _bounded(attempt.user_agent),
     }
     if attempt.error_code:
         event["errorCode"] = _ERROR_CODES.get(attempt.error_code, attempt.error_code)
-        event["errorMessage"] = attempt.error_message
+        event["errorMessage"] = _bounded(attempt.error_message, MAX_MESSAGE)
     event |= {
         "requestParameters": parameters or None,
         "responseElements": None,

@@ -26,6 +26,7 @@ from wicketgate.control.resources import ENDPOINT, SUBNET, found, interface_of, 
 from wicketgate.model import ApiError, Change, Endpoint, NetworkInterface, Subnet, World
 from wicketgate.model.change import Resource
 from wicketgate.model.world import EndpointSettings
+from wicketgate.tunnel.names import SERVICE_LABEL, public_names
 
 MAX_GROUPS: Final = 16
 """Security groups of one endpoint (EC2 API Reference, CreateInstanceConnectEndpoint)."""
@@ -34,7 +35,6 @@ MIN_RESULTS, MAX_RESULTS = 1, 50
 """Bounds of MaxResults of DescribeInstanceConnectEndpoints (EC2 API Reference)."""
 SERVICE_ROLE: Final = "aws-service-role/ec2-instance-connect.amazonaws.com/AWSServiceRoleForEc2InstanceConnect"
 
-_SERVICE: Final = "ec2-instance-connect-endpoint"
 _MODIFIABLE: Final = frozenset({"create-complete", "update-complete", "update-failed"})
 _UNSEEN: Final = frozenset({"create-in-progress", "delete-in-progress"})
 """States in which AWS shows no network interface."""
@@ -196,19 +196,15 @@ def dns_name(world: World, endpoint_id: str, domain: str = DOMAIN) -> str:
     covers each form of `public_dns_names`.
     """
     place = hashlib.sha256(f"{world.account_id}/{world.region}".encode()).hexdigest()[:8]
-    return f"{endpoint_id}.{place}.{_SERVICE}.{world.region}.{domain}"
+    return f"{endpoint_id}.{place}.{SERVICE_LABEL}.{world.region}.{domain}"
 
 
 def public_dns_names(name: str) -> dict[str, dict[str, str]]:
-    """PublicDnsNames of the endpoint with this IPv4 name.
-
-    AWS's documents have no sample of a dual-stack name; ours has a label more, as AWS's FIPS name has.
-    """
-    head, _, place = name.partition(f".{_SERVICE}.")
-    tail = f"{_SERVICE}.{place}"
+    """PublicDnsNames of the endpoint with this IPv4 name, as Describe answers them."""
+    names = public_names(name)
     return {
-        "Ipv4": {"DnsName": name, "FipsDnsName": f"{head}.fips.{tail}"},
-        "Dualstack": {"DnsName": f"{head}.dualstack.{tail}", "FipsDnsName": f"{head}.dualstack-fips.{tail}"},
+        "Ipv4": {"DnsName": names.ipv4, "FipsDnsName": names.ipv4_fips},
+        "Dualstack": {"DnsName": names.dualstack, "FipsDnsName": names.dualstack_fips},
     }
 
 

@@ -24,9 +24,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     listen_fds: list[int]
     """Listening TCP sockets."""
     certificate: str
-    """PEM file: the server's certificate and what leads to its root."""
+    """PEM file: the server's certificate and what leads to its root. Where the worker may not open that file,
+    `/proc/self/fd/N` of an inherited descriptor of its copy (`pki.sealed_copy`)."""
     key: str
-    """PEM file of its private key."""
+    """PEM file of its private key, or a copy's descriptor likewise."""
     audit_file: str
     """This worker's own audit file."""
     audit_fd: int | None = None
@@ -50,12 +51,17 @@ def check_unprivileged(status: str) -> None:
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A server's TLS context, 1.2 and later; raises GatewayError."""
+    """A server's TLS context, 1.2 and later; raises GatewayError. Who starts us has checked the rest
+    (`pki.check_files`)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+
+    def encrypted() -> str:  # without this OpenSSL would ask on the terminal, and wait
+        raise GatewayError(f"key {key} is encrypted; a gateway starts unattended: decrypt it")
+
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, password=encrypted)
     except ssl.SSLError as error:
         raise GatewayError(f"certificate {certificate} and key {key} do not fit together: {error.reason}") from error
     except OSError as error:

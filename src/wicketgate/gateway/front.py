@@ -34,6 +34,9 @@ class Decider(Protocol):
     def new_request_id(self) -> str:
         """An id for the answer."""
 
+    def no_stranger(self, connection: HeadProtocol) -> None:
+        """The connection is over."""
+
 
 class HeadProtocol(asyncio.Protocol):
     """Reads one request head. After `decide` it only watches for the end of the connection."""
@@ -73,6 +76,7 @@ class HeadProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._stop_timer()
+        self._gateway.no_stranger(self)
         if self.on_lost is not None:
             self.on_lost()
 

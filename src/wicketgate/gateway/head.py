@@ -17,10 +17,11 @@ from typing import Final
 
 import msgspec
 
+from wicketgate.sigv4.canonical import TUNNEL_PATH
+
 MAX_HEAD: Final = 32 * 1024
 """Bytes of request line and headers. An STS session token alone may take 2-4 KiB of the query."""
 MAX_HEADERS: Final = 128
-PATH: Final = "/openTunnel"
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET: Final = re.compile(rb"/[!-~]*")
@@ -75,8 +76,8 @@ def parse(data: bytes) -> Head:
         raise HeadRefused(505, "HttpVersionNotSupported", "openTunnel is a WebSocket handshake over HTTP/1.1")
     host = _host(headers)
     path, _, query = target.decode("ascii").partition("?")
-    if path != PATH:
-        raise HeadRefused(404, "UnknownOperation", f"There is nothing at {path[:100]}; tunnels open at {PATH}")
+    if path != TUNNEL_PATH:
+        raise HeadRefused(404, "UnknownOperation", f"There is nothing at {path[:100]}; tunnels open at {TUNNEL_PATH}")
     if method != b"GET":
         raise HeadRefused(405, "MethodNotAllowed", "openTunnel is a GET request", {"Allow": "GET"})
     _no_body(headers)
@@ -86,7 +87,7 @@ def parse(data: bytes) -> Head:
 def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     parts = line.split(b" ")
     if len(parts) != 3 or not _TOKEN.fullmatch(parts[0]) or not re.fullmatch(rb"HTTP/\d\.\d", parts[2]):
-        raise _malformed("The request line is not `GET /openTunnel?... HTTP/1.1`")
+        raise _malformed(f"The request line is not `GET {TUNNEL_PATH}?... HTTP/1.1`")
     if not _TARGET.fullmatch(parts[1]):
         raise _malformed("The request target is not a path that begins with / and holds printable ASCII only")
     return parts[0], parts[1], parts[2]

@@ -21,7 +21,7 @@ from wicketgate.gateway.front import HeadProtocol
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import Dialer
 from wicketgate.gateway.tunnel import Admitted, Judge, Tunnel
-from wicketgate.model import World
+from wicketgate.model import Endpoint, World
 from wicketgate.tunnel import session as machine
 
 _logger = logging.getLogger("wicketgate.gateway")
@@ -29,6 +29,12 @@ _logger = logging.getLogger("wicketgate.gateway")
 _DELETED_STATES: Final = frozenset({"delete-in-progress", "delete-complete"})
 _ACCEPT_AT_ONCE: Final = 64
 _ACCEPT_RETRY: Final = 0.5
+MAX_STRANGERS: Final = 1024
+"""Connections of a worker without a tunnel: in their TLS handshake, sending their request head, or being refused.
+
+With so many, further ones wait in the kernel's queue: an answer at once would need a TLS handshake, and cutting them
+would hang the stock AWS CLI for ever. Each has `head_timeout` for either step, so there is room again soon.
+"""
 _PING_SECONDS: Final = 20.0
 _CLOSE_SECONDS: Final = 5.0
 """How long clients get to answer our close frames when the worker stops, and TLS to end a connection."""
@@ -66,6 +72,8 @@ class Gateway:
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._tunnels: set[Tunnel] = set()
+        self._strangers: set[HeadProtocol] = set()
+        self._full = False
         self._all_closed = asyncio.Event()
         self._ping_timer: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -102,23 +110,26 @@ class Gateway:
     def enforce(self, world: World) -> None:
         """Decide by `world` from now on; tunnels through endpoints that are gone in it end.
 
-        So do tunnels whose endpoint's client IP preservation was switched: the way back of their packets is gone with
-        it, and an honest end beats a hang. A deactivated key or a changed policy ends no open tunnel, as at AWS.
+        So do tunnels whose endpoint's client IP preservation or address was changed: the way back of their packets is
+        gone with it. At AWS a Modify leaves open tunnels alone; until it does so here, an honest end beats a hang. A
+        deactivated key or a changed policy ends no open tunnel, as at AWS.
         """
         before, self.world = self.world, world
         for tunnel in list(self._tunnels):
-            endpoint = world.endpoint(tunnel.grant.endpoint_id)
-            old = before.endpoint(tunnel.grant.endpoint_id)
-            switched = endpoint and old and endpoint.preserve_client_ip != old.preserve_client_ip
-            if endpoint is None or endpoint.state in _DELETED_STATES:
-                tunnel.handle(machine.EndpointDeleted(tunnel.grant.endpoint_id))
-            elif switched:
-                tunnel.handle(machine.EndpointDeleted(endpoint.id, "had its client IP preservation changed"))
+            endpoint_id = tunnel.grant.endpoint_id
+            old, new = before.endpoint(endpoint_id), world.endpoint(endpoint_id)
+            if new is None or new.state in _DELETED_STATES:
+                tunnel.handle(machine.EndpointDeleted(endpoint_id))
+            elif old is not None and (what := _moved(before, old, world, new)):
+                tunnel.handle(machine.EndpointChanged(endpoint_id, what))
 
     # -- accepting -----------------------------------------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPT_AT_ONCE):
+            if len(self._strangers) >= MAX_STRANGERS:
+                self._stop_accepting()
+                return
             try:
                 sock, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -126,7 +137,24 @@ class Gateway:
             except OSError as error:
                 self._accept_later(listener, error)
                 return
-            self._spawn(self._handshake(sock))
+            connection = HeadProtocol(self)
+            self._strangers.add(connection)
+            self._spawn(self._handshake(connection, sock))
+
+    def _stop_accepting(self) -> None:
+        if not self._full:
+            self._full = True
+            _logger.warning("%d connections without a tunnel: further ones wait", len(self._strangers))
+            for listener in self._listeners:
+                asyncio.get_running_loop().remove_reader(listener.fileno())
+
+    def no_stranger(self, connection: HeadProtocol) -> None:
+        """A connection has become a tunnel, or is over: there is room for another."""
+        self._strangers.discard(connection)
+        if self._full and len(self._strangers) < MAX_STRANGERS:
+            self._full = False
+            for listener in self._listeners:
+                self._accept_again(listener)
 
     def _accept_later(self, listener: socket.socket, error: OSError) -> None:
         """Out of descriptors or memory: let the queue in the kernel wait instead of spinning on it."""
@@ -138,14 +166,14 @@ class Gateway:
         loop.call_later(_ACCEPT_RETRY, self._accept_again, listener)
 
     def _accept_again(self, listener: socket.socket) -> None:
-        if not self._stopping:
+        if not self._stopping and not self._full:
             asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
 
-    async def _handshake(self, sock: socket.socket) -> None:
+    async def _handshake(self, connection: HeadProtocol, sock: socket.socket) -> None:
         try:
             await aiofastnet.connect_accepted_socket(
                 asyncio.get_running_loop(),
-                lambda: HeadProtocol(self),
+                lambda: connection,
                 sock,
                 ssl=self._tls,
                 ssl_handshake_timeout=self.head_timeout,
@@ -154,6 +182,9 @@ class Gateway:
         except (OSError, ssl.SSLError) as error:
             _logger.debug("no TLS with a client: %s", error)
             sock.close()
+        finally:
+            if connection.transport is None:
+                self.no_stranger(connection)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -179,7 +210,7 @@ class Gateway:
             connection.refuse(503, "ServiceUnavailable", "The gateway is shutting down; connect again")
             return
         now = time.time()
-        user_agent = request.get("user-agent")[:256]
+        user_agent = request.get("user-agent")
         call = TunnelCall(
             query=request.query,
             host=request.host,
@@ -199,22 +230,23 @@ class Gateway:
             error_code=error.code if error is not None else "",
             error_message=str(error) if error is not None else "",
         )
-        opened = open_event(self.world, attempt, event_id=str(uuid.uuid4()), now=now)
         if error is not None or admission.grant is None:
+            refused = open_event(self.world, attempt, event_id=str(uuid.uuid4()), now=now)
             code = error.code if error is not None else "InternalError"
             status = error.http_status if error is not None else 500
-            self._record(opened, lambda failed: connection.refuse(status, code, str(error)))
+            self.record(refused, lambda failed: connection.refuse(status, code, str(error)))
             return
-        tunnel = Tunnel(self, Admitted(connection, request, early, admission.grant, opened))
+        tunnel = Tunnel(self, Admitted(connection, request, early, admission.grant, attempt))
         self._tunnels.add(tunnel)
-        self._record(opened, tunnel.audited)
+        self.no_stranger(connection)
+        tunnel.dial()
 
-    def _record(self, event: AuditEvent, then: Callable[[Exception | None], None]) -> None:
+    # -- tunnels (Host) ------------------------------------------------------------------------------------------------
+
+    def record(self, event: AuditEvent, then: Callable[[Exception | None], None]) -> None:
         """Write an audit line and go on with `then` in the event loop."""
         loop = asyncio.get_running_loop()
         self.audit.append(event, lambda failed: _call_soon(loop, then, failed))
-
-    # -- tunnels (Host) ------------------------------------------------------------------------------------------------
 
     def closed(self, tunnel: Tunnel) -> None:
         """A tunnel's client connection is over."""
@@ -226,6 +258,15 @@ class Gateway:
         for tunnel in self._tunnels:
             tunnel.ping_if_idle()
         self._ping_timer = asyncio.get_running_loop().call_later(_PING_SECONDS, self._ping_idle)
+
+
+def _moved(before: World, old: Endpoint, world: World, new: Endpoint) -> str:
+    """What was changed of an endpoint that decides which way its open tunnels' packets go; empty if nothing."""
+    if new.preserve_client_ip != old.preserve_client_ip:
+        return "client IP preservation"
+    was, now = before.interface(old.interface_id), world.interface(new.interface_id)
+    same = was is not None and now is not None and was.private_ip_address == now.private_ip_address
+    return "" if same and new.interface_id == old.interface_id else "network interface"
 
 
 def _call_soon(

@@ -19,20 +19,22 @@ import struct
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import aiofastnet
+import msgspec
 
 from wicketgate.admit import Grant
-from wicketgate.audit import AuditLog, Outcome, close_event
+from wicketgate.audit import Attempt, AuditLog, Outcome, close_event, open_event
 from wicketgate.audit.events import Event as AuditEvent
 from wicketgate.gateway import ws
 from wicketgate.gateway.front import HeadProtocol, keep_alive
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import DialDenied, Dialer, NetdUnavailable
 from wicketgate.model import Verdict, World
-from wicketgate.tunnel import DialRequest, Session, State, dial_failure
+from wicketgate.tunnel import DialRequest, Session, dial_failure
 from wicketgate.tunnel import session as machine
 
 _logger = logging.getLogger("wicketgate.gateway")
@@ -41,7 +43,7 @@ WRITE_HIGH: Final = 256 * 1024
 """Bytes waiting for the target above which the client is no longer read."""
 _WATCH_SECONDS: Final = 5.0
 _GONE_FOR: Final = 3
-"""So many looks in a row at a client that has hung up, with nothing passed on meanwhile, and it is gone for good."""
+"""So many looks in a row at a client that has sent its FIN, with nothing passed on meanwhile, and it is gone."""
 _FLUSH_SECONDS: Final = 30.0
 """How long a target gets to take what the client sent before it ended the tunnel."""
 _SLOW_SECONDS: Final = 0.5
@@ -71,6 +73,9 @@ class Host(Protocol):
     def world(self) -> World:
         """The World in force."""
 
+    def record(self, event: AuditEvent, then: Callable[[Exception | None], None]) -> None:
+        """Write an audit line; `then` runs in the event loop once it is on disk, or could not be written."""
+
     def closed(self, tunnel: Tunnel) -> None:
         """The tunnel's client connection is over."""
 
@@ -84,8 +89,8 @@ class Admitted:
     early: bytes
     """What the client sent after its head."""
     grant: Grant
-    opened: AuditEvent
-    """The OpenTunnel record."""
+    attempt: Attempt
+    """What its OpenTunnel record will say, but for an error."""
 
 
 class Tunnel:
@@ -97,7 +102,8 @@ class Tunnel:
         self._connection = admitted.connection
         self._request = admitted.request
         self._early = admitted.early
-        self._opened = admitted.opened
+        self._attempt = admitted.attempt
+        self._opened: AuditEvent = {}
         self._session = Session()
         self._events: deque[machine.Event] = deque()
         self._running = False
@@ -105,13 +111,16 @@ class Tunnel:
         self._target: Any = None
         self._lease = -1
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._flush_seconds = _FLUSH_SECONDS
         self._received_before = -1
+        self._client_paused = False
         self._gone_for = 0
         self._source_address = ""
         self._dialling: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._relaying_since: float | None = None
         self._slowed = False
+        self._on_disk: asyncio.Future[Exception | None] | None = None
         self._audited = False
         self._owed_end: AuditEvent | None = None
         self._bytes_seen = -1
@@ -144,8 +153,8 @@ class Tunnel:
 
     def _execute(self, command: machine.Command) -> None:
         match command:
-            case machine.Dial():
-                self._dialling = asyncio.get_running_loop().create_task(self._dial_or_say_why())
+            case machine.Record(error_code, message, answer):
+                self._record(error_code, message, answer)
             case machine.CancelDial():
                 if self._dialling is not None:
                     self._dialling.cancel()
@@ -169,14 +178,28 @@ class Tunnel:
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
-    def audited(self, error: Exception | None) -> None:
-        """The open line is on disk, or cannot be written."""
-        if error is None:
-            self._audited = True
-            self.handle(machine.Audited())
-        else:
-            self.handle(machine.AuditFailed())
+    def dial(self) -> None:
+        """Begin."""
+        self._dialling = asyncio.get_running_loop().create_task(self._dial_or_say_why())
+
+    def _record(self, error_code: str, message: str, answer: tuple[machine.Command, ...]) -> None:
+        attempt = msgspec.structs.replace(self._attempt, error_code=error_code, error_message=message)
+        self._opened = open_event(self._host.world, attempt, event_id=str(uuid.uuid4()), now=time.time())
+
+        def done(failed: Exception | None) -> None:
+            if not error_code:
+                self._opened_on_disk(failed)
+            else:
+                self.handle(machine.RecordFailed() if failed else machine.Recorded(answer))
+
+        self._host.record(self._opened, done)
+
+    def _opened_on_disk(self, failed: Exception | None) -> None:
+        """The record of a dial that succeeded; the dial waits for it, unless it was given up meanwhile."""
+        self._audited = failed is None
         self._write_owed_end()
+        if self._on_disk is not None and not self._on_disk.done():
+            self._on_disk.set_result(failed)
 
     async def _dial_or_say_why(self) -> None:
         try:
@@ -211,21 +234,30 @@ class Tunnel:
             return
         self._lease, self._source_address = answer.lease, answer.source_address
         try:
-            error = await self._connect(answer.sock, deadline)
+            failure = await self._connect(answer.sock, deadline)
         finally:
             if self._target is None:
                 answer.sock.close()
                 self._release()
-        if error:  # told only now: a client that tries again at once finds its slot free
-            self.handle(machine.TargetFailed(self._words(error)))
+        if failure is not None:  # told only now: a client that tries again at once finds its slot free
+            self.handle(failure)
 
-    async def _connect(self, sock: socket.socket, deadline: float) -> int:
-        """Wait for the target and make the transport; 0, or the errno of the failure."""
+    async def _connect(self, sock: socket.socket, deadline: float) -> machine.Event | None:
+        """Wait for the target, then for the record, then make the transport; or the event that tells the failure.
+
+        No transport before the record: what the target says at once waits in the kernel.
+        """
+        loop = asyncio.get_running_loop()
         error = await connected(sock, deadline - time.monotonic())
-        if not error:
-            keep_alive(sock)
-            await aiofastnet.create_connection(asyncio.get_running_loop(), lambda: TargetProtocol(self), sock=sock)
-        return error
+        if error:
+            return machine.TargetFailed(self._words(error))
+        self._on_disk = loop.create_future()
+        self.handle(machine.TargetConnected())
+        if await self._on_disk is not None:
+            return machine.RecordFailed()
+        keep_alive(sock)
+        await aiofastnet.create_connection(loop, lambda: TargetProtocol(self), sock=sock)
+        return None
 
     def _words(self, error: int) -> str:
         grant, world = self.grant, self._host.world
@@ -246,12 +278,12 @@ class Tunnel:
         )
 
     def target_connected(self, transport: Any) -> None:
-        """The target's transport exists; nothing is read from it yet."""
+        """The target's transport exists and the record is on disk; nothing is read from the target yet."""
         self._target = transport
         transport.set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_HIGH // 4)
-        self.handle(machine.TargetConnected())
-        if self._session.state is State.CLOSED:
-            transport.abort()  # the client went away in this very moment
+        self.handle(machine.Recorded())
+        if self._relaying_since is None:
+            transport.abort()  # the tunnel ended in this very moment
 
     def _accept(self) -> None:
         sink = _discard if self._target is None else self._target.write
@@ -274,15 +306,22 @@ class Tunnel:
         self._link.resume()
 
     def _watch_client(self) -> None:
-        """Notice a client that is gone while its target stalls: it is not read then, so its end is not either."""
+        """Notice a client that is gone while its target stalls: it is not read then, so its end is not either.
+
+        A FIN may wait behind data for which we have no room, for as long as we have none. Hence the PING: the kernel of
+        a client whose process is gone answers data with a reset (RFC 1122 section 4.2.2.13).
+        """
         assert self._link is not None
-        stalled = self._link.received == self._received_before
+        stalled = self._client_paused and self._link.received == self._received_before
         self._received_before = self._link.received
         self._gone_for = self._gone_for + 1 if stalled and self._link.hung_up() else 0
-        if self._gone_for >= _GONE_FOR:
+        if self._gone_for >= _GONE_FOR or (stalled and self._link.broken()):
+            self._flush_seconds = 0  # the target has had its time
             self._link.abort()
-        else:
-            self._after(_WATCH_SECONDS, self._watch_client)
+            return
+        if stalled:
+            self._link.ping()
+        self._after(_WATCH_SECONDS, self._watch_client)
 
     # -- the client's side (LinkOwner) ---------------------------------------------------------------------------------
 
@@ -341,11 +380,13 @@ class Tunnel:
 
     def pause_client(self) -> None:
         """The target does not keep up."""
+        self._client_paused = True
         if self._link is not None:
             self._link.pause()
 
     def resume_client(self) -> None:
         """The target has caught up."""
+        self._client_paused = False
         if self._link is not None:
             self._link.resume()
 
@@ -374,7 +415,7 @@ class Tunnel:
             self._target.close()
             # Apart from the tunnel's other timers, which end with the tunnel: a target that does not read would else
             # keep its socket, and with it the tunnel's slot, for good.
-            self._flush_timer = asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self._target.abort)
+            self._flush_timer = asyncio.get_running_loop().call_later(self._flush_seconds, self._target.abort)
 
     def _release(self) -> None:
         if self._lease >= 0:

@@ -47,6 +47,7 @@ _DRAINED_FOR: Final = 5
 _DRAIN_AT_MOST: Final = 60
 """Seconds after our close frame at which the client is dropped, however it goes on reading."""
 _TCP_ESTABLISHED: Final = 1
+_TCP_CLOSE: Final = 7
 _STALLED_FOR: Final = 30
 """Seconds without any progress after which a client that does not read is dropped."""
 
@@ -111,12 +112,18 @@ class ClientLink(WSListener):
 
     def hung_up(self) -> bool:
         """Whether the client's TCP connection is over, or over in its direction, read or not (tcp(7), TCP_INFO)."""
+        return self._tcp_state() != _TCP_ESTABLISHED
+
+    def broken(self) -> bool:
+        """Whether the client's TCP connection is over in both directions: reset, or given up by keepalive."""
+        return self._tcp_state() == _TCP_CLOSE
+
+    def _tcp_state(self) -> int:
         try:
             sock = self._transport.get_extra_info("socket")
-            state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+            return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
         except (OSError, AttributeError):
-            return True
-        return bool(state != _TCP_ESTABLISHED)
+            return _TCP_CLOSE
 
     def ping(self) -> None:
         """Send a PING unless the client is behind. No answer is needed: a suspended client must not lose its tunnel."""

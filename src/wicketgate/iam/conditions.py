@@ -67,7 +67,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     def shortfall(self, context: Context) -> str:
         """Why the condition does not hold, in words: `NumericEquals ec2-instance-connect:remotePort 3389 is not 22`."""
         found = lookup(context, self.key)
-        wanted = " or ".join(self.values) or "(no value)"
+        wanted = " or ".join(self.values)
         if self.operator.name == "Null":
             return f"{self.written} {self.key} is {'missing' if found is None else 'present'}"
         if found is None:
@@ -78,8 +78,11 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 def read_condition(written: str, key: str, values: tuple[str, ...], *, allows: bool, variables: bool) -> Condition:
     """A condition from its text; raises ValueError that says what would be right."""
     operator, quantifier, if_exists = _read_operator(written)
-    if not key.strip() or ":" not in key:
+    if key != key.strip() or ":" not in key:
+        # A key with blanks around it would never be found in a request: its Deny would deny nothing.
         raise ValueError(f"{key!r} is not a condition key; one has the form service:Key, such as aws:SourceIp")
+    if not values:
+        raise ValueError(f"{key}: the list of values is empty; name at least one")
     wanted = []
     for value in values:
         try:

@@ -142,7 +142,7 @@ class Block(msgspec.Struct, frozen=True):
     last: int
 
 
-_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def _block(text: str, _: bool = False) -> Block:
@@ -163,6 +163,7 @@ def _address(text: str) -> tuple[int, int] | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.version, int(address)
 
 

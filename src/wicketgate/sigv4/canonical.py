@@ -18,6 +18,9 @@ ALGORITHM: Final = "AWS4-HMAC-SHA256"
 TERMINATOR: Final = "aws4_request"
 TUNNEL_SERVICE: Final = "ec2-instance-connect"
 TUNNEL_PATH: Final = "/openTunnel"
+TUNNEL_PARAMETERS: Final = ("instanceConnectEndpointId", "maxTunnelDuration", "remotePort", "privateIpAddress")
+"""What openTunnel takes besides its signature, in the order of AWS's CloudTrail example. The stock clients send them in
+another one, which no signature minds: the canonical query is sorted."""
 EMPTY_SHA256: Final = hashlib.sha256(b"").hexdigest()
 """Payload hash of a request without a body; the stock clients sign it, not UNSIGNED-PAYLOAD."""
 

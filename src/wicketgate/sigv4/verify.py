@@ -121,8 +121,8 @@ def verify_presigned(
     """Check a presigned request at `now`, seconds since the epoch; raises AuthFailure that says what does not hold.
 
     Without X-Amz-Expires the URL is good for `expected.window` seconds from X-Amz-Date; a longer time is cut to that.
-    A signature date may be ahead of `now` by `expected.clock_skew`; a clock that is behind gets no such leave,
-    because a URL that ended is one that ended.
+    A signature date may be ahead of `now` by `expected.clock_skew`. A clock that is behind gets no such leave, at AWS
+    neither: from here a new URL by a slow clock and an old URL look the same, and an old one must stay useless.
     """
     fields = request.query
     _check_present(fields)
@@ -271,9 +271,11 @@ def _check_time(query: Mapping[str, str], expected: Expected, now: float) -> flo
     signed_at = _signed_at(query, expected, now)
     good_for = min(int(seconds), expected.window)
     if now > signed_at + good_for:
+        age = f"{now - signed_at:.0f} s"
         raise AuthFailure(
             "RequestExpired",
-            f"The request has expired: signed {now - signed_at:.0f} s ago by our clock, good for {good_for} s.",
+            f"The request has expired: signed {age} ago by our clock, good for {good_for} s. Sign a new one; if it was "
+            f"new, the clock of the machine that signs is {age} behind ours: set that clock.",
         )
     return signed_at + good_for
 

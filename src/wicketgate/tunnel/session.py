@@ -1,11 +1,14 @@
 """The life of one tunnel as a state machine without I/O: events in, commands out.
 
-    ADMITTED --Audited--> DIALLING --TargetConnected--> OPEN --ClientEnded--> CLIENT_EOF
-        |                    |                            |                      |
-        |                    +---- refused / failed ------+------ any end -------+--> CLOSING --ClientGone--> CLOSED
-        +---- refused over HTTP, or the client gone ------------------------------------------------------->
+    DIALLING --TargetConnected--> RECORDING --Recorded--> OPEN --ClientEnded--> CLIENT_EOF
+        |                             |                     |                       |
+        |                             +------ any end ------+------- any end -------+--> CLOSING --ClientGone--> CLOSED
+        +-- no connection, any end --> REFUSING --Recorded (or not)----------------------->
 
-Two rules:
+Three rules:
+- Every attempt has one OpenTunnel record, written when its outcome is known and on disk before the client has an
+  answer, let alone a byte: nothing is handed on in DIALLING and RECORDING. Should the process be killed between dial
+  and record, the target sees a connection that ends without a byte, the client no answer, and there was no tunnel.
 - Everything that decides on order and state lives here; the gateway executes commands, in the order given, and keeps
   no state of its own about what a tunnel may do next.
 - The bytes themselves do not pass through. Between `Relay` and `CloseClient` the gateway hands every payload straight
@@ -33,10 +36,12 @@ from wicketgate.tunnel.reasons import UNABLE, CloseCode, cut
 class State(Enum):
     """Where a tunnel is in its life."""
 
-    ADMITTED = "admitted"
-    """Allowed, and its audit record on the way to the disk."""
     DIALLING = "dialling"
-    """netd is asked, or the target's answer awaited. The client has no answer yet."""
+    """Admitted; netd is asked, or the target's answer awaited. The client has no answer yet."""
+    RECORDING = "recording"
+    """The target answered; the OpenTunnel record is on its way to the disk."""
+    REFUSING = "refusing"
+    """No tunnel came about; the record of that is on its way to the disk, the client's answer after it."""
     OPEN = "open"
     CLIENT_EOF = "client-eof"
     """The client has said all it had to say; the target may go on."""
@@ -52,12 +57,14 @@ class _Value(msgspec.Struct, frozen=True):
 # -- events: what happened ---------------------------------------------------------------------------------------------
 
 
-class Audited(_Value, frozen=True):
-    """The tunnel's audit record is on disk."""
+class Recorded(_Value, frozen=True):
+    """The OpenTunnel record is on disk; `answer` is that of the Record command."""
+
+    answer: tuple[Any, ...] = ()
 
 
-class AuditFailed(_Value, frozen=True):
-    """The audit record could not be written."""
+class RecordFailed(_Value, frozen=True):
+    """The OpenTunnel record could not be written."""
 
 
 class DialRefused(_Value, frozen=True):
@@ -119,10 +126,16 @@ class DurationOver(_Value, frozen=True):
 
 
 class EndpointDeleted(_Value, frozen=True):
-    """The endpoint is no longer in the World, is being deleted, or is no longer what the tunnel was opened through."""
+    """The endpoint is no longer in the World, or being deleted."""
 
     endpoint_id: str
-    how: str = "was deleted"
+
+
+class EndpointChanged(_Value, frozen=True):
+    """The endpoint sends and receives in another way than when the tunnel was opened: `what` of it was changed."""
+
+    endpoint_id: str
+    what: str
 
 
 class Shutdown(_Value, frozen=True):
@@ -130,8 +143,8 @@ class Shutdown(_Value, frozen=True):
 
 
 Event = (
-    Audited
-    | AuditFailed
+    Recorded
+    | RecordFailed
     | DialRefused
     | DialUnavailable
     | TargetConnected
@@ -144,18 +157,25 @@ Event = (
     | ClientGone
     | DurationOver
     | EndpointDeleted
+    | EndpointChanged
     | Shutdown
 )
 
 # -- commands: what to do ----------------------------------------------------------------------------------------------
 
 
-class Dial(_Value, frozen=True):
-    """Ask netd for the connection to the target."""
+class Record(_Value, frozen=True):
+    """Write the attempt's OpenTunnel record, with an error if there is one. Recorded with this answer follows, or
+    RecordFailed. Given exactly once for every tunnel."""
+
+    error_code: str = ""
+    message: str = ""
+    answer: tuple[Any, ...] = ()
+    """The commands to give once the record is on disk."""
 
 
 class CancelDial(_Value, frozen=True):
-    """Give up the dial under way, and whatever it brings."""
+    """Give up the dial under way and whatever it has brought."""
 
 
 class Refuse(_Value, frozen=True):
@@ -196,15 +216,16 @@ class DropTarget(_Value, frozen=True):
 
 
 class Finish(_Value, frozen=True):
-    """Write the close line of the audit log. Given exactly once for every tunnel whose open line is on disk."""
+    """Write the CloseTunnel record. Given exactly once for every tunnel whose OpenTunnel record says no error; it must
+    not reach the disk before that one, nor without it."""
 
     code: int
     reason: str
     error_code: str = ""
-    """Set when the tunnel never opened."""
+    """Set when the tunnel ended before its 101."""
 
 
-Command = Dial | CancelDial | Refuse | Accept | Relay | EndTarget | SlowClient | CloseClient | DropTarget | Finish
+Command = Record | CancelDial | Refuse | Accept | Relay | EndTarget | SlowClient | CloseClient | DropTarget | Finish
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
@@ -230,11 +251,13 @@ def _says_nothing(event: Any) -> tuple[Command, ...]:
 
 
 def _refused(status: int, code: str, message: str) -> tuple[Command, ...]:
-    return (Refuse(status, code, message), Finish(CloseCode.ABNORMAL, cut(message), code))
+    """No tunnel, told by an HTTP error."""
+    return (Record(code, message, (Refuse(status, code, message),)),)
 
 
 def _not_opened(code: CloseCode, reason: str, error_code: str) -> tuple[Command, ...]:
-    return (Accept(), CloseClient(code, reason), Finish(code, reason, error_code))
+    """No tunnel, told by 101 and a close frame."""
+    return (Record(error_code, reason, (Accept(), CloseClient(code, reason))),)
 
 
 def _ended(code: int, reason: str, *, at_once: bool) -> tuple[Command, ...]:
@@ -248,17 +271,29 @@ def _dial_refused(event: DialRefused) -> tuple[Command, ...]:
     return _not_opened(code, cut(_after_unable(event.message)), error_code)
 
 
+def _unavailable(event: DialUnavailable) -> tuple[CloseCode, str, str]:
+    return CloseCode.TRY_AGAIN_LATER, cut(_after_unable(event.message)), "ServiceUnavailable"
+
+
 def _after_unable(message: str) -> str:
     return message if message.startswith(UNABLE) else f"{UNABLE}: {message}"
 
 
-def _stopping() -> tuple[Command, ...]:
-    return _refused(503, "ServiceUnavailable", reasons.SHUTDOWN)
+def _deleted(event: EndpointDeleted) -> tuple[int, str, str]:
+    return EndpointNotFound.http_status, EndpointNotFound.code, reasons.endpoint_deleted(event.endpoint_id)
 
 
-def _deleted_early(event: EndpointDeleted) -> tuple[Command, ...]:
-    message = reasons.endpoint_deleted(event.endpoint_id, event.how)
-    return _refused(EndpointNotFound.http_status, EndpointNotFound.code, message)
+def _changed(event: EndpointChanged) -> str:
+    return reasons.endpoint_changed(event.endpoint_id, event.what)
+
+
+def _broken_off(status: int, code: str, message: str) -> tuple[Command, ...]:
+    """An end while the record is being written, which says that all is well: the CloseTunnel record says the rest."""
+    return (CancelDial(), Refuse(status, code, message), Finish(CloseCode.ABNORMAL, cut(message), code))
+
+
+def _never_relayed(code: CloseCode, reason: str, error_code: str) -> tuple[Command, ...]:
+    return (Accept(), CloseClient(code, reason), Finish(code, reason, error_code))
 
 
 def _client_closed(event: ClientClosed) -> tuple[Command, ...]:
@@ -276,9 +311,11 @@ def _gone(*before: Command) -> Callable[[ClientGone], tuple[Command, ...]]:
     return lambda event: (*before, end)
 
 
-_REFUSED_NO_AUDIT: Final = Refuse(
+_NO_RECORD: Final = Refuse(
     503, "ServiceUnavailable", "The audit record of this tunnel could not be written; no tunnel opens without one"
 )
+"""The answer whatever the dial brought: what is not on record is not told either."""
+_STOPPING: Final = (503, "ServiceUnavailable", reasons.SHUTDOWN)
 
 _RELAYING: Final[Mapping[type, _Row]] = {
     TargetEnded: (State.CLOSING, lambda _: _ended(CloseCode.OK, reasons.TARGET_CLOSED, at_once=False)),
@@ -292,35 +329,46 @@ _RELAYING: Final[Mapping[type, _Row]] = {
     ),
     EndpointDeleted: (
         State.CLOSING,
-        lambda e: _ended(CloseCode.ENDPOINT_DELETED, reasons.endpoint_deleted(e.endpoint_id, e.how), at_once=True),
+        lambda e: _ended(CloseCode.ENDPOINT_DELETED, reasons.endpoint_deleted(e.endpoint_id), at_once=True),
     ),
+    EndpointChanged: (State.CLOSING, lambda e: _ended(CloseCode.ENDPOINT_CHANGED, _changed(e), at_once=True)),
     Shutdown: (State.CLOSING, lambda _: _ended(CloseCode.GOING_AWAY, reasons.SHUTDOWN, at_once=False)),
 }
 """What OPEN and CLIENT_EOF have in common."""
 
 TABLE: Final[Mapping[State, Mapping[type, _Row]]] = {
-    State.ADMITTED: {
-        Audited: (State.DIALLING, lambda _: (Dial(),)),
-        # Without an open line there is no close line either.
-        AuditFailed: (State.CLOSING, lambda _: (_REFUSED_NO_AUDIT,)),
-        Shutdown: (State.CLOSING, lambda _: _stopping()),
-        EndpointDeleted: (State.CLOSING, _deleted_early),
-        ClientGone: (State.CLOSED, _gone()),
-    },
     State.DIALLING: {
-        DialRefused: (State.CLOSING, _dial_refused),
-        DialUnavailable: (
-            State.CLOSING,
-            lambda e: _not_opened(CloseCode.TRY_AGAIN_LATER, cut(_after_unable(e.message)), "ServiceUnavailable"),
-        ),
-        TargetConnected: (State.OPEN, lambda _: (Accept(), Relay())),
+        TargetConnected: (State.RECORDING, lambda _: (Record(),)),
+        DialRefused: (State.REFUSING, _dial_refused),
+        DialUnavailable: (State.REFUSING, lambda e: _not_opened(*_unavailable(e))),
         TargetFailed: (
-            State.CLOSING,
+            State.REFUSING,
             lambda e: _not_opened(CloseCode.TARGET_FAILED, cut(_after_unable(e.reason)), "TargetUnreachable"),
         ),
-        Shutdown: (State.CLOSING, lambda _: (CancelDial(), *_stopping())),
-        EndpointDeleted: (State.CLOSING, lambda e: (CancelDial(), *_deleted_early(e))),
+        Shutdown: (State.REFUSING, lambda _: (CancelDial(), *_refused(*_STOPPING))),
+        EndpointDeleted: (State.REFUSING, lambda e: (CancelDial(), *_refused(*_deleted(e)))),
+        EndpointChanged: (
+            State.REFUSING,
+            lambda e: (
+                CancelDial(),
+                *_not_opened(CloseCode.ENDPOINT_CHANGED, _changed(e), EndpointNotReady.code),
+            ),
+        ),
+        ClientGone: (State.CLOSED, lambda _: (CancelDial(), Record("RequestCanceled", reasons.CLIENT_GONE))),
+    },
+    State.RECORDING: {
+        Recorded: (State.OPEN, lambda _: (Accept(), Relay())),
+        RecordFailed: (State.CLOSING, lambda _: (_NO_RECORD,)),
+        DialUnavailable: (State.CLOSING, lambda e: _never_relayed(*_unavailable(e))),
+        Shutdown: (State.CLOSING, lambda _: _broken_off(*_STOPPING)),
+        EndpointDeleted: (State.CLOSING, lambda e: _broken_off(*_deleted(e))),
+        EndpointChanged: (State.CLOSING, lambda e: _broken_off(503, "ServiceUnavailable", _changed(e))),
         ClientGone: (State.CLOSED, _gone(CancelDial())),
+    },
+    State.REFUSING: {
+        Recorded: (State.CLOSING, lambda e: e.answer),
+        RecordFailed: (State.CLOSING, lambda _: (_NO_RECORD,)),
+        ClientGone: (State.CLOSED, _says_nothing),
     },
     State.OPEN: {
         **_RELAYING,
@@ -339,10 +387,10 @@ TABLE: Final[Mapping[State, Mapping[type, _Row]]] = {
 
 
 class Session:
-    """One tunnel's state. Feed it events; do what it says."""
+    """One admitted tunnel's state: its dial is under way. Feed it events; do what it says."""
 
     def __init__(self) -> None:
-        self.state = State.ADMITTED
+        self.state = State.DIALLING
 
     def receive(self, event: Event) -> tuple[Command, ...]:
         """Take one event; return the commands it leads to, in the order in which to execute them."""
