@@ -86,11 +86,18 @@ def test_gateway_killed(lab):
 
 
 def test_no_process_no_connection(lab):
-    """With netd and gateway stopped nothing new gets in, and the rules still hold between instances."""
+    """With netd and gateway stopped no login gets in, and the rules still hold between instances."""
+    target = lab.address("plain", "web-1")
+    command = [*lab.ssh_command(lab.tunnel_command("plain", target), target), "true"]
     for child in lab.serve.children:
         os.kill(child.process.pid, signal.SIGSTOP)
     try:
-        assert lab.connect("plain", "db-1", lab.address("plain", "web-1")) == "timed out"
+        login = lab.popen("office", "admin", command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            login.wait(2)
+        login.kill()
+        login.wait()
+        assert lab.connect("plain", "db-1", target) == "timed out"
     finally:
         for child in lab.serve.children:
             os.kill(child.process.pid, signal.SIGCONT)
@@ -195,11 +202,12 @@ def test_pushed_keys_by_command(lab):
 
 
 def test_clients_reach_the_gateway_on_443_and_nothing_else(lab):
-    """From a client only the gateway's port 443 answers: no other port, no VPC address, no other client."""
+    """From a client only the gateway's port 443 answers; nothing else does, though it listens."""
     import socket
+    from contextlib import ExitStack
 
-    def attempt(address, port):
-        with netns.entered("office"):
+    def attempt(client, address, port):
+        with netns.entered(client):
             sock = socket.socket()
         with sock:
             sock.settimeout(0.5)
@@ -209,9 +217,15 @@ def test_clients_reach_the_gateway_on_443_and_nothing_else(lab):
                 return type(error).__name__
             return "connected"
 
-    assert attempt("192.0.2.10", 443) == "connected"
-    for address, port in (("192.0.2.10", 22), ("10.0.1.11", 22), ("10.1.1.11", 22), ("198.51.100.20", 22)):
-        assert attempt(address, port) != "connected", (address, port)
+    with ExitStack() as stack:
+        for place in ("gateway", "home"):
+            with netns.entered(place):
+                stack.enter_context(socket.create_server(("0.0.0.0", 22)))
+        assert attempt("gateway", "192.0.2.10", 22) == "connected"
+        assert attempt("home", "198.51.100.20", 22) == "connected"
+        assert attempt("office", "192.0.2.10", 443) == "connected"
+        for address in ("192.0.2.10", "198.51.100.20", "10.0.1.11", "10.1.1.11"):
+            assert attempt("office", address, 22) == "TimeoutError", address
 
 
 def test_deleted_endpoint_closes_its_tunnels(lab):

@@ -7,9 +7,9 @@ import itertools
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.net.differential import Mismatch, Tally, compare, fresh_fabric, worlds
-from tests.net.worlds import VPC
+from tests.net.differential import Mismatch, Tally, compare, worlds
 from wicketgate import rules
+from wicketgate.kernel.fabric import Fabric
 from wicketgate.model import World
 from wicketgate.rules import ir
 
@@ -25,7 +25,7 @@ OPTIONS = {
 
 
 def _run(compile_vpc=rules.compile_vpc):
-    fabric = fresh_fabric(compile_vpc)
+    fabric = Fabric(compile_vpc)
     tally, revisions = Tally(), itertools.count(1)
 
     @settings(max_examples=EXAMPLES, **OPTIONS)
@@ -37,7 +37,7 @@ def _run(compile_vpc=rules.compile_vpc):
         examples()
     finally:
         fabric.close()
-        cleaner = fresh_fabric()
+        cleaner = Fabric()
         cleaner.apply(World())
         cleaner.close()
     return tally
@@ -81,4 +81,3 @@ def test_a_wrong_compiler_is_caught():
     """A compiler that judges group references by source address does not survive one run."""
     with pytest.raises(Mismatch):
         _run(_by_source_address)
-    assert VPC

@@ -1,12 +1,14 @@
 """The sandbox: nothing left behind whatever is killed, exit codes passed on, and one clear line where it cannot be."""
 
 import contextlib
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -151,3 +153,27 @@ def test_shell_finds_the_lab(tmp_path):
     finally:
         lab.terminate()
         lab.communicate()
+
+
+def test_tour_as_json():
+    """`--json` prints every row with expected and seen, and exits with 0 when all are as expected."""
+    done = subprocess.run([*CLI, "lab", "--tour", "--json"], capture_output=True, text=True, timeout=120, check=False)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["failed"]) == (0, 0)
+    assert len(told["rows"]) >= 60
+    assert set(told["rows"][0]) == {"section", "what", "expected", "seen", "passed"}
+
+
+def test_tour_with_a_mismatch(tmp_path):
+    """A topology whose rules differ from what the tour states: plain table when not a terminal, FAIL rows, exit 1."""
+    shipped = (resources.files("wicketgate.lab") / "topology.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        shipped.replace('inbound: ["tcp 22 from group endpoint"]', 'inbound: ["tcp 22 from 10.9.0.0/16"]', 1)
+    )
+    done = subprocess.run(
+        [*CLI, "lab", "--tour", "--topology", str(path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert [line for line in done.stdout.splitlines() if line.startswith("FAIL | endpoint outbound | plain")]
+    assert "not as expected" in done.stdout.splitlines()[-1]

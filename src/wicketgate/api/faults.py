@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from wicketgate.model.errors import WicketgateError
+from wicketgate.model.errors import ApiError, WicketgateError
 
 MAX_SHOWN: Final = 256
 """Characters of a caller's text that an error repeats."""
@@ -31,16 +31,6 @@ class Protocol(StrEnum):
     EC2 = "ec2"
     QUERY = "query"
     JSON = "json"
-
-
-class ApiError(WicketgateError):
-    """A call is answered with an error: AWS's code, one line for people, an HTTP status."""
-
-    def __init__(self, code: str, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.code = code  # type: ignore[misc]  # one class for AWS's hundreds of codes
-        self.message = message
-        self.http_status = status  # type: ignore[misc]
 
 
 class OutputError(WicketgateError):

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from wicketgate.api.constraints import check_of
-from wicketgate.api.faults import MAX_FAULTS, ApiError, Fault, Faults, Kind
+from wicketgate.api.faults import MAX_FAULTS, Fault, Faults, Kind
 from wicketgate.api.shapes import (
     EXPECTED,
     INT_RANGES,
@@ -29,6 +29,7 @@ from wicketgate.api.shapes import (
     read_timestamp,
     write_blob,
 )
+from wicketgate.model import ApiError
 
 Parser = Callable[[Any, str, Faults], Any]
 Converter = Callable[[Any], Any]

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import unquote, unquote_plus
 
 from wicketgate.api.constraints import check_of
-from wicketgate.api.faults import MAX_FAULTS, ApiError, Fault, Faults, Kind
+from wicketgate.api.faults import MAX_FAULTS, Fault, Faults, Kind
 from wicketgate.api.shapes import (
     EXPECTED,
     from_text,
@@ -25,6 +25,7 @@ from wicketgate.api.shapes import (
     not_allowed,
     query_name,
 )
+from wicketgate.model import ApiError
 
 MAX_PARAMETERS: Final = 20_000
 """Form parameters of one request. A security group with all its rules needs a few hundred."""

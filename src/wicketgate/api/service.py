@@ -22,9 +22,10 @@ from botocore.loaders import Loader
 from botocore.model import OperationNotFoundError, ServiceModel
 
 from wicketgate.api import json11, xml
-from wicketgate.api.faults import ApiError, Fault, Faults, Kind, OutputError, Protocol, shown, worded
+from wicketgate.api.faults import Fault, Faults, Kind, OutputError, Protocol, shown, worded
 from wicketgate.api.json11 import JsonCompiler, json_answer, json_error, parse_document
 from wicketgate.api.query import QueryCompiler, merged, parse_form, tree
+from wicketgate.model import ApiError
 
 MAX_BODY: Final = 1024 * 1024
 """Bytes of a request's body, and of its query string. The largest input of the models, an IAM policy, has 128 KiB."""

@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-from wicketgate.api.faults import ApiError
 from wicketgate.api.shapes import is_flattened, to_text, xml_name
+from wicketgate.model import ApiError
 
 DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 

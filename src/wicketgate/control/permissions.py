@@ -15,13 +15,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from wicketgate.control.common import Quotas, check_id, tag_list
-from wicketgate.model import ApiError, SecurityGroup, SecurityGroupRule, World
+from wicketgate.model import PROTOCOL_NUMBERS, ApiError, SecurityGroup, SecurityGroupRule, World
 
 DESCRIPTION_SET = "a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"
 DESCRIPTION = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")
 """Names and descriptions of groups and descriptions of rules (EC2 API Reference, CreateSecurityGroup)."""
 
-PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+PROTOCOL_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 WITH_PORTS = frozenset(PROTOCOL_NAMES.values())
 """Protocols whose rules have ports, or a type and code. Other rules match the whole protocol, whatever was given."""
 

@@ -20,7 +20,8 @@ from wicketgate.lab import sandbox
 from wicketgate.model import FabricError, Instance
 
 ACCOUNT = "ec2-user"
-ACCOUNT_ID = 1000
+ACCOUNT_ID = 64912
+"""An id that no account has: made by root the lab has the host's ids, and a login must own nothing there."""
 ROOT = Path("/run/lab")
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -18,6 +18,7 @@ from wicketgate.model.errors import (
 from wicketgate.model.verdict import Step, Verdict
 from wicketgate.model.world import (
     CONNECTABLE_STATES,
+    PROTOCOL_NUMBERS,
     AccessKey,
     Endpoint,
     Instance,
@@ -35,6 +36,7 @@ from wicketgate.model.world import (
 __all__ = [
     "CONNECTABLE_STATES",
     "KINDS",
+    "PROTOCOL_NUMBERS",
     "AccessDenied",
     "AccessKey",
     "ApiError",

@@ -97,6 +97,7 @@ class ApiError(CallerError):
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.code = code  # type: ignore[misc]  # hundreds of codes, one class: clients compare the text
+        self.message = message
         self.http_status = status  # type: ignore[misc]
 
 

@@ -21,6 +21,9 @@ from wicketgate.model.errors import WorldError
 CONNECTABLE_STATES = frozenset({"create-complete", "update-in-progress", "update-complete", "update-failed"})
 """Endpoint states in which tunnels open (EC2 User Guide, connect-using-eice): an update keeps the old one in force."""
 
+PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
+"""The protocols that rules may name (EC2 API, IpPermission), by their IANA numbers."""
+
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,14}")
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _RESERVED_LINKS = frozenset({"lo", "all", "default", "void", "void-peer"})

@@ -8,9 +8,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from wicketgate.model import SecurityGroupRule, World
+from wicketgate.model import PROTOCOL_NUMBERS, SecurityGroupRule, World
 
-_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 _ICMP_FAMILY = {1: 4, 58: 6}
 
 
@@ -33,7 +32,7 @@ def allows(
 def _covers(rule: SecurityGroupRule, protocol: int, port: int, code: int, version: int) -> bool:
     if rule.ip_protocol == "-1":
         return True
-    number = _NUMBERS.get(rule.ip_protocol) or int(rule.ip_protocol)
+    number = PROTOCOL_NUMBERS.get(rule.ip_protocol) or int(rule.ip_protocol)
     if number != protocol:
         return False
     if number in (6, 17):

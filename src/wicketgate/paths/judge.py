@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wicketgate.model import NetworkInterface, SecurityGroupRule, Step, Verdict, World
+from wicketgate.model import PROTOCOL_NUMBERS, NetworkInterface, SecurityGroupRule, Step, Verdict, World
 from wicketgate.paths.groups import first_match
 
-_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+_NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 
 @dataclass(frozen=True)

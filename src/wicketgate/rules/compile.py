@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from wicketgate.model import Endpoint, NetworkInterface, SecurityGroup, SecurityGroupRule, World
+from wicketgate.model import PROTOCOL_NUMBERS, Endpoint, NetworkInterface, SecurityGroup, SecurityGroupRule, World
 from wicketgate.rules.ir import (
     Accept,
     Address,
@@ -60,8 +60,6 @@ APPLIED = "applied"
 ENDPOINT_MARK_SHIFT = 16
 ENDPOINT_MARK_MASK = 0x0FFF0000
 """Bits 16-27 of connection and packet marks: the endpoint a flow came from. Bits 28-31 are the operator's."""
-
-PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 
 RAW, MANGLE, FILTER = -300, -150, 0
 
