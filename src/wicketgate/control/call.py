@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wicketgate.model import Change, World
+from wicketgate.model import Change, Principal, World
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,10 @@ class Caller:
     account_id: str
     user_name: str = ""
     """Name of the IAM user; empty for root."""
+    principal: Principal | None = None
+    """The same, with its policies; None in tests that need none."""
+    access_key_id: str = ""
+    source_ip: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Call:
     request_id: str
     new_id: Callable[[str], str]
     """Prefix, e.g. `sg`, -> an id that nothing has had: `sg-` and 17 hex digits."""
+    random: Callable[[int], bytes] = bytes
+    """So many unpredictable bytes, for secrets and for ids of other forms. (The default is for tests: all zero.)"""
 
     def arn(self, resource: str) -> str:
         """ARN of an EC2 resource of this account and region, e.g. of `security-group/sg-...`."""

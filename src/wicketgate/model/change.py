@@ -9,16 +9,34 @@ from wicketgate.model.world import (
     AccessKey,
     Endpoint,
     Instance,
+    ManagedPolicy,
     NetworkInterface,
+    PushedKey,
+    Role,
     SecurityGroup,
     Settings,
     Subnet,
     User,
+    UserGroup,
     Vpc,
     World,
 )
 
-Resource = Vpc | Subnet | SecurityGroup | NetworkInterface | Instance | Endpoint | User | AccessKey | Settings
+Resource = (
+    Vpc
+    | Subnet
+    | SecurityGroup
+    | NetworkInterface
+    | Instance
+    | Endpoint
+    | User
+    | UserGroup
+    | Role
+    | ManagedPolicy
+    | AccessKey
+    | PushedKey
+    | Settings
+)
 
 KINDS: dict[str, type[Resource]] = {
     "vpc": Vpc,
@@ -28,7 +46,11 @@ KINDS: dict[str, type[Resource]] = {
     "instance": Instance,
     "instance-connect-endpoint": Endpoint,
     "user": User,
+    "user-group": UserGroup,
+    "role": Role,
+    "policy": ManagedPolicy,
     "access-key": AccessKey,
+    "pushed-key": PushedKey,
     "settings": Settings,
 }
 """Resource kind, as stored and as AWS's tags call it, -> its type."""
@@ -41,7 +63,11 @@ _FIELDS = {
     Instance: "instances",
     Endpoint: "endpoints",
     User: "users",
+    UserGroup: "user_groups",
+    Role: "roles",
+    ManagedPolicy: "managed_policies",
     AccessKey: "access_keys",
+    PushedKey: "pushed_keys",
 }
 
 
@@ -62,17 +88,61 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it changes nothing."""
         return not self.puts and not self.deletes
 
+    def to_json(self) -> bytes:
+        """The Change as one JSON object, each resource with its kind."""
+        return msgspec.json.encode(
+            _Written(
+                puts=[(kind_of(one), msgspec.Raw(msgspec.json.encode(one))) for one in self.puts],
+                deletes=self.deletes,
+                caller=self.caller,
+                request_id=self.request_id,
+                time=self.time,
+            )
+        )
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Change:
+        """Read a Change; raises WorldError."""
+        try:
+            written = msgspec.json.decode(data, type=_Written)
+            puts = tuple(msgspec.json.decode(raw, type=KINDS[kind]) for kind, raw in written.puts)
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+            raise WorldError(f"not a Change: {error}") from error
+        return cls(
+            puts=puts,
+            deletes=written.deletes,
+            caller=written.caller,
+            request_id=written.request_id,
+            time=written.time,
+        )
+
+
+class _Written(msgspec.Struct, frozen=True, kw_only=True):
+    """A Change as JSON has it: a union of Structs cannot be told apart without their kinds."""
+
+    puts: list[tuple[str, msgspec.Raw]]
+    deletes: tuple[tuple[str, str], ...]
+    caller: str
+    request_id: str
+    time: float
+
+
+_KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+
 
 def kind_of(resource: Resource) -> str:
     """The kind of a resource."""
-    return next(kind for kind, known in KINDS.items() if type(resource) is known)
+    return _KIND_OF[type(resource)]
 
 
 def id_of(resource: Resource) -> str:
-    """The id by which a resource is put and deleted; a user's is its name, the settings' is empty."""
+    """The id by which a resource is put and deleted: for users, their groups and roles the name, for managed policies
+    the ARN; the settings' is empty."""
     if isinstance(resource, Settings):
         return ""
-    return resource.name if isinstance(resource, User) else resource.id
+    if isinstance(resource, ManagedPolicy):
+        return resource.arn
+    return resource.name if isinstance(resource, User | UserGroup | Role) else resource.id
 
 
 def apply_change(world: World, change: Change) -> World:

@@ -218,19 +218,131 @@ class User(_Struct, frozen=True, kw_only=True):
     id: str
     path: str = "/"
     policies: tuple[Policy, ...] = ()
+    """Inline policies."""
+    attached: tuple[str, ...] = ()
+    """ARNs of managed policies."""
+    groups: tuple[str, ...] = ()
+    """Names of the IAM groups that the user is in."""
+    created_at: float = 0.0
+    """Seconds since the epoch."""
     tags: dict[str, str] = {}
 
 
+class UserGroup(_Struct, frozen=True, kw_only=True):
+    """An IAM group: policies that its users have in common. (No security group.)"""
+
+    name: str
+    id: str
+    path: str = "/"
+    policies: tuple[Policy, ...] = ()
+    attached: tuple[str, ...] = ()
+    created_at: float = 0.0
+
+
+class Role(_Struct, frozen=True, kw_only=True):
+    """An IAM role: what its trust policy's principals may become for a while."""
+
+    name: str
+    id: str
+    path: str = "/"
+    trust: dict[str, Any] = {}
+    """The trust policy (AssumeRolePolicyDocument) as JSON data."""
+    policies: tuple[Policy, ...] = ()
+    attached: tuple[str, ...] = ()
+    description: str = ""
+    max_session_duration: int = 3600
+    """Seconds."""
+    created_at: float = 0.0
+    tags: dict[str, str] = {}
+
+
+class PolicyVersion(_Struct, frozen=True, kw_only=True):
+    """One version of a managed policy's document."""
+
+    id: str
+    """`v1`, `v2`, ..."""
+    document: dict[str, Any]
+    created_at: float = 0.0
+
+
+class ManagedPolicy(_Struct, frozen=True, kw_only=True):
+    """A customer managed policy."""
+
+    arn: str
+    name: str
+    id: str
+    path: str = "/"
+    description: str = ""
+    default_version: str = "v1"
+    versions: tuple[PolicyVersion, ...] = ()
+    next_version: int = 2
+    """Number of the next version: numbers are never used again."""
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    tags: dict[str, str] = {}
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The document of the default version."""
+        return next(version.document for version in self.versions if version.id == self.default_version)
+
+
 class AccessKey(_Struct, frozen=True, kw_only=True):
-    """An access key of a user. With a session token the key is temporary (STS) and ends at `expires`."""
+    """An access key: of a user, of a session of a role, or, with neither, of the account's root user.
+
+    With a session token the key is temporary (STS) and ends at `expires`.
+    """
 
     id: str
     secret: str
-    user_name: str
+    user_name: str = ""
     active: bool = True
     session_token: str | None = None
     expires: float | None = None
     """Seconds since the epoch; None = never."""
+    role_name: str = ""
+    session_name: str = ""
+    """RoleSessionName of an assumed role."""
+    session_policies: tuple[Policy, ...] = ()
+    """What AssumeRole was given to narrow the session: only what these allow as well is allowed."""
+    session_tags: dict[str, str] = {}
+    created_at: float = 0.0
+    last_used: tuple[float, str] | None = None
+    """When (seconds since the epoch) and for which service; not kept up to the second."""
+
+
+class PushedKey(_Struct, frozen=True, kw_only=True):
+    """An SSH public key that SendSSHPublicKey pushed for one instance and one of its users, for 60 seconds."""
+
+    id: str
+    instance_id: str
+    os_user: str
+    public_key: str
+    """The line as sent, without its end."""
+    expires: float
+    """Seconds since the epoch by the server's clock."""
+    caller: str = ""
+    """ARN of who pushed it."""
+    request_id: str = ""
+    blob: str = ""
+    """What metadata shows for it: comment lines, key line and signature (EC2 Instance Connect's signed form)."""
+
+
+class Principal(_Struct, frozen=True, kw_only=True):
+    """Who made a request, once that is proven, and all policies that say what he may."""
+
+    type: Literal["Root", "IAMUser", "AssumedRole"]
+    """As CloudTrail's userIdentity has it."""
+    arn: str
+    id: str
+    """Unique id: AIDA..., AROA...:session, or the account for root."""
+    name: str = ""
+    """User name, or `role/session` of an assumed role; empty for root."""
+    policies: tuple[Policy, ...] = ()
+    """Identity-based policies: inline and managed, its own and its groups'."""
+    session_policies: tuple[Policy, ...] | None = None
+    """None = none given; otherwise an action must be allowed by these too."""
+    tags: dict[str, str] = {}
 
 
 class Settings(_Struct, frozen=True, kw_only=True):
@@ -268,7 +380,11 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
     instances: tuple[Instance, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     users: tuple[User, ...] = ()
+    user_groups: tuple[UserGroup, ...] = ()
+    roles: tuple[Role, ...] = ()
+    managed_policies: tuple[ManagedPolicy, ...] = ()
     access_keys: tuple[AccessKey, ...] = ()
+    pushed_keys: tuple[PushedKey, ...] = ()
 
     # -- look-ups: None when there is no such thing --------------------------------------------------------------------
 
@@ -304,6 +420,18 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
     def _users(self) -> dict[str, User]:
         return {user.name: user for user in self.users}
 
+    @cached_property
+    def _user_groups(self) -> dict[str, UserGroup]:
+        return {group.name: group for group in self.user_groups}
+
+    @cached_property
+    def _roles(self) -> dict[str, Role]:
+        return {role.name: role for role in self.roles}
+
+    @cached_property
+    def _managed_policies(self) -> dict[str, ManagedPolicy]:
+        return {policy.arn: policy for policy in self.managed_policies}
+
     def vpc(self, vpc_id: str) -> Vpc | None:
         """The VPC with this id."""
         return self._vpcs.get(vpc_id)
@@ -331,6 +459,57 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
     def user(self, name: str) -> User | None:
         """The IAM user with this name (case-sensitive here; IAM compares names case-insensitively on creation)."""
         return self._users.get(name)
+
+    def user_group(self, name: str) -> UserGroup | None:
+        """The IAM group with this name."""
+        return self._user_groups.get(name)
+
+    def role(self, name: str) -> Role | None:
+        """The IAM role with this name."""
+        return self._roles.get(name)
+
+    def managed_policy(self, arn: str) -> ManagedPolicy | None:
+        """The customer managed policy with this ARN."""
+        return self._managed_policies.get(arn)
+
+    def principal(self, key: AccessKey) -> Principal | None:
+        """Whose key this is, with all policies that count; None when the user or role is gone."""
+        if key.role_name:
+            return self._session(key)
+        if not key.user_name:
+            return Principal(type="Root", arn=f"arn:{self.partition}:iam::{self.account_id}:root", id=self.account_id)
+        user = self.user(key.user_name)
+        if user is None:
+            return None
+        owners: list[User | UserGroup | Role] = [user]
+        owners += [group for name in user.groups if (group := self.user_group(name)) is not None]
+        policies = [policy for owner in owners for policy in (*owner.policies, *self._attached(owner))]
+        return Principal(
+            type="IAMUser",
+            arn=self.user_arn(user),
+            id=user.id,
+            name=user.name,
+            policies=tuple(policies),
+            tags=user.tags,
+        )
+
+    def _session(self, key: AccessKey) -> Principal | None:
+        role = self.role(key.role_name)
+        if role is None:
+            return None
+        return Principal(
+            type="AssumedRole",
+            arn=f"arn:{self.partition}:sts::{self.account_id}:assumed-role/{role.name}/{key.session_name}",
+            id=f"{role.id}:{key.session_name}",
+            name=f"{role.name}/{key.session_name}",
+            policies=(*role.policies, *self._attached(role)),
+            session_policies=key.session_policies or None,
+            tags={**role.tags, **key.session_tags},
+        )
+
+    def _attached(self, owner: User | UserGroup | Role) -> list[Policy]:
+        found = [policy for arn in owner.attached if (policy := self.managed_policy(arn)) is not None]
+        return [Policy(name=policy.name, document=policy.document) for policy in found]
 
     def access_key(self, access_key_id: str) -> AccessKey | None:
         """The access key with this id."""
@@ -457,7 +636,7 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
             if self.interface(interface_id) is None:
                 raise WorldError(f"{owner_id}: interface {interface_id} does not exist")
         for key in self.access_keys:
-            if self.user(key.user_name) is None:
+            if key.user_name and self.user(key.user_name) is None:
                 raise WorldError(f"access key {key.id}: user {key.user_name} does not exist")
 
     def _check_endpoints(self) -> None:
