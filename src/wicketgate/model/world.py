@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -266,7 +266,7 @@ class PolicyVersion(_Struct, frozen=True, kw_only=True):
 
 
 class ManagedPolicy(_Struct, frozen=True, kw_only=True):
-    """A customer managed policy."""
+    """A managed policy, the account's own or AWS's."""
 
     arn: str
     name: str
@@ -285,6 +285,38 @@ class ManagedPolicy(_Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """The document of the default version."""
         return next(version.document for version in self.versions if version.id == self.default_version)
+
+
+def _allowing(sid: str, *actions: str) -> dict[str, Any]:
+    statement = {"Effect": "Allow", "Action": list(actions) if len(actions) > 1 else actions[0], "Resource": "*"}
+    return {"Version": "2012-10-17", "Statement": [{"Sid": sid, **statement} if sid else statement]}
+
+
+# name -> id, date and document; the date of the second and its id are not AWS's
+_AWS_MANAGED: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "AdministratorAccess": ("ANPAIWMBCKSKIEE64ZLYK", 1423247986.0, _allowing("", "*")),
+    "EC2InstanceConnect": (
+        "ANPAEC2INSTANCECONNECT",
+        1561661553.0,
+        _allowing("EC2InstanceConnect", "ec2:DescribeInstances", "ec2-instance-connect:SendSSHPublicKey"),
+    ),
+}
+
+
+@lru_cache(maxsize=4)
+def aws_managed_policies(partition: str) -> dict[str, ManagedPolicy]:
+    """AWS managed policies by ARN, as far as they are offered (AWS Managed Policy Reference Guide)."""
+    return {
+        (arn := f"arn:{partition}:iam::aws:policy/{name}"): ManagedPolicy(
+            arn=arn,
+            name=name,
+            id=policy_id,
+            versions=(PolicyVersion(id="v1", document=document, created_at=created),),
+            created_at=created,
+            updated_at=created,
+        )
+        for name, (policy_id, created, document) in _AWS_MANAGED.items()
+    }
 
 
 class AccessKey(_Struct, frozen=True, kw_only=True):
@@ -343,6 +375,8 @@ class Principal(_Struct, frozen=True, kw_only=True):
     session_policies: tuple[Policy, ...] | None = None
     """None = none given; otherwise an action must be allowed by these too."""
     tags: dict[str, str] = {}
+    issued_at: float | None = None
+    """When its temporary credentials were issued, in seconds since the epoch; None for a long-term access key."""
 
 
 class Settings(_Struct, frozen=True, kw_only=True):
@@ -469,8 +503,8 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
         return self._roles.get(name)
 
     def managed_policy(self, arn: str) -> ManagedPolicy | None:
-        """The customer managed policy with this ARN."""
-        return self._managed_policies.get(arn)
+        """The managed policy with this ARN, the account's own or AWS's."""
+        return self._managed_policies.get(arn) or aws_managed_policies(self.partition).get(arn)
 
     def principal(self, key: AccessKey) -> Principal | None:
         """Whose key this is, with all policies that count; None when the user or role is gone."""
@@ -505,6 +539,7 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
             policies=(*role.policies, *self._attached(role)),
             session_policies=key.session_policies or None,
             tags={**role.tags, **key.session_tags},
+            issued_at=key.created_at,
         )
 
     def _attached(self, owner: User | UserGroup | Role) -> list[Policy]:
@@ -550,6 +585,10 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
         """ARN of a user."""
         return f"arn:{self.partition}:iam::{self.account_id}:user{user.path}{user.name}"
 
+    def role_arn(self, role: Role) -> str:
+        """ARN of a role."""
+        return f"arn:{self.partition}:iam::{self.account_id}:role{role.path}{role.name}"
+
     # -- reading and writing -------------------------------------------------------------------------------------------
 
     def to_json(self) -> bytes:
@@ -577,6 +616,30 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
         self._check_groups()
         self._check_interfaces()
         self._check_endpoints()
+        self._check_identity()
+
+    def _check_identity(self) -> None:
+        """Names are unique without regard to case, as IAM has it; what is referred to exists."""
+        for kind in ("users", "user_groups", "roles", "managed_policies"):
+            names = [one.name.lower() for one in getattr(self, kind)]
+            if len(names) != len(set(names)):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise WorldError(f"{kind}: the name {twice} exists twice")
+        owners: list[User | UserGroup | Role] = [*self.users, *self.user_groups, *self.roles]
+        for owner in owners:
+            for arn in owner.attached:
+                if self.managed_policy(arn) is None:
+                    raise WorldError(f"{owner.name}: policy {arn} does not exist")
+        for user in self.users:
+            for name in user.groups:
+                if self.user_group(name) is None:
+                    raise WorldError(f"user {user.name}: group {name} does not exist")
+        for policy in self.managed_policies:
+            if all(version.id != policy.default_version for version in policy.versions):
+                raise WorldError(f"policy {policy.arn}: version {policy.default_version} does not exist")
+        for key in self.access_keys:
+            if key.role_name and self.role(key.role_name) is None:
+                raise WorldError(f"access key {key.id}: role {key.role_name} does not exist")
 
     def _check_ranges(self) -> None:
         for vpc in self.vpcs:
