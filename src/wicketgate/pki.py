@@ -1,8 +1,8 @@
 """Certificates of the gateway: a private CA made on first start, or the operator's own files, checked.
 
-The CA and its key live in one directory, keys with mode 0600, every file written whole and brought to the disk before
-it counts. A server certificate is made anew when the names asked for change or its end is near; clients trust the CA,
-so they notice nothing.
+The CA and its key live in a Vault: the API process's store, sealed, or one directory, keys with mode 0600, every file
+written whole and brought to the disk before it counts. A server certificate is made anew when the names asked for
+change or its end is near; clients trust the CA, so they notice nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from cryptography import x509
@@ -67,24 +67,68 @@ class ServerFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Our own CA's certificate; None for the operator's files."""
 
 
-def ensure(directory: Path, names: Sequence[str], now: datetime | None = None) -> ServerFiles:
-    """The CA and a server certificate for `names` in `directory`, made as far as missing or outdated.
+class Vault(Protocol):
+    """Where PEM data is kept by name: `ca.pem`, `ca.key`, `server.pem`, `server.key`."""
+
+    def get(self, name: str) -> bytes | None:
+        """What was kept under this name; None when there is nothing. Raises CertificateError."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep it, in place of what was there; on disk when it returns."""
+
+
+class Directory:
+    """A Vault of files: keys with mode 0600, certificates 0644."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, name: str) -> bytes | None:
+        """The file's content; None when it does not exist. Raises CertificateError for a key that others may read."""
+        path = self.path / name
+        if not path.exists():
+            return None
+        return _read_private(path) if name.endswith(".key") else path.read_bytes()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write the file, in a directory made for it if need be."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(self.path / name, data, mode=0o600 if name.endswith(".key") else 0o644)
+
+
+class Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """A server certificate of our own CA, in PEM."""
+
+    certificate: bytes
+    key: bytes
+    ca: bytes
+    names: tuple[str, ...]
+    expires: datetime
+
+
+def issue(vault: Vault, names: Sequence[str], now: datetime | None = None) -> Issued:
+    """The CA and a server certificate for `names` out of `vault`, made as far as missing or outdated.
 
     `now` has a time zone; None is the present. Raises CertificateError for bad names, unsafe files or an ended CA.
     """
     now = now or datetime.now(UTC)
     wanted = _checked_names(names)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ca_certificate, ca_key = _ensure_ca(directory, now)
-    files = directory / "server.pem", directory / "server.key"
-    current = _current_server(files, wanted, ca_certificate, now)
+    ca_certificate, ca_key = _ensure_ca(vault, now)
+    current = _current_server(vault, wanted, ca_certificate, now)
     if current is None:
-        current = _make_server(files, wanted, ca_certificate, ca_key, now)
+        current = _make_server(vault, wanted, ca_certificate, ca_key, now)
+    certificate, key, ca = (vault.get(name) or b"" for name in ("server.pem", "server.key", "ca.pem"))
+    return Issued(certificate=certificate, key=key, ca=ca, names=wanted, expires=current.not_valid_after_utc)
+
+
+def ensure(directory: Path, names: Sequence[str], now: datetime | None = None) -> ServerFiles:
+    """`issue` with files in a directory."""
+    issued = issue(Directory(directory), names, now)
     return ServerFiles(
-        certificate=files[0],
-        key=files[1],
-        names=wanted,
-        expires=current.not_valid_after_utc,
+        certificate=directory / "server.pem",
+        key=directory / "server.key",
+        names=issued.names,
+        expires=issued.expires,
         ca=directory / "ca.pem",
     )
 
@@ -120,14 +164,13 @@ def write_bundle(path: Path, ca: Path | None, system: Sequence[Path] = SYSTEM_BU
     return found
 
 
-def sealed_copy(path: Path) -> int:
-    """A descriptor of an unchangeable copy of `path` in memory.
+def sealed_copy(name: str, data: bytes) -> int:
+    """A descriptor of an unchangeable copy of `data` in memory.
 
     A process that may not open a 0600 file can be handed the descriptor and read `/proc/self/fd/N` instead, again and
     again. Close-on-exec: name it to `pass_fds`.
     """
-    descriptor = os.memfd_create(path.name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-    data = path.read_bytes()
+    descriptor = os.memfd_create(name, os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     while data:
         data = data[os.write(descriptor, data) :]
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
@@ -137,28 +180,26 @@ def sealed_copy(path: Path) -> int:
 # -- the CA ------------------------------------------------------------------------------------------------------------
 
 
-def _ensure_ca(directory: Path, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    certificate_file, key_file = directory / "ca.pem", directory / "ca.key"
+def _ensure_ca(vault: Vault, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     # The key is written first and the certificate last: a key alone is a first start that did not come to its end.
-    if not certificate_file.exists():
-        return _make_ca(certificate_file, key_file, now)
-    certificate = _read_certificates(certificate_file)[0]
-    key = _read_key(key_file)
+    kept = vault.get("ca.pem")
+    if kept is None:
+        return _make_ca(vault, now)
+    certificate = _certificates("ca.pem", kept)[0]
+    key = _key("ca.key", vault.get("ca.key") or b"")
     if not isinstance(key, ec.EllipticCurvePrivateKey) or _public(certificate.public_key()) != _public(
         key.public_key()
     ):
-        raise CertificateError(f"{key_file} is not the key of {certificate_file}; restore the pair from a backup")
+        raise CertificateError("ca.key is not the key of ca.pem; restore the pair from a backup")
     if certificate.not_valid_after_utc <= now + RENEW_BEFORE:
         raise CertificateError(
-            f"the CA {certificate_file} ends at {certificate.not_valid_after_utc:%Y-%m-%d}: move both files away to "
+            f"the CA ca.pem ends at {certificate.not_valid_after_utc:%Y-%m-%d}: move ca.pem and ca.key away to "
             "have a new one made, then hand the new ca.pem to the clients"
         )
     return certificate, key
 
 
-def _make_ca(
-    certificate_file: Path, key_file: Path, now: datetime
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def _make_ca(vault: Vault, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = x509.Name(
@@ -180,8 +221,8 @@ def _make_ca(
         .add_extension(identifier, critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(key_file, _pem(key), mode=0o600)
-    _write(certificate_file, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    vault.put("ca.key", _pem(key))
+    vault.put("ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
     return certificate, key
 
 
@@ -189,14 +230,14 @@ def _make_ca(
 
 
 def _current_server(
-    files: tuple[Path, Path], wanted: tuple[str, ...], ca: x509.Certificate, now: datetime
+    vault: Vault, wanted: tuple[str, ...], ca: x509.Certificate, now: datetime
 ) -> x509.Certificate | None:
-    """The certificate on disk if it still serves, None when it has to be made."""
-    certificate_file, key_file = files
-    if not certificate_file.exists() or not key_file.exists():
+    """The certificate that is kept if it still serves, None when it has to be made."""
+    kept, kept_key = vault.get("server.pem"), vault.get("server.key")
+    if kept is None or kept_key is None:
         return None
-    certificate = _read_certificates(certificate_file)[0]
-    key = _read_key(key_file)
+    certificate = _certificates("server.pem", kept)[0]
+    key = _key("server.key", kept_key)
     fits = (
         _public(certificate.public_key()) == _public(key.public_key())
         and certificate.issuer == ca.subject
@@ -208,7 +249,7 @@ def _current_server(
 
 
 def _make_server(
-    files: tuple[Path, Path],
+    vault: Vault,
     names: tuple[str, ...],
     ca: x509.Certificate,
     ca_key: ec.EllipticCurvePrivateKey,
@@ -232,8 +273,8 @@ def _make_server(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    _write(files[1], _pem(key), mode=0o600)
-    _write(files[0], certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    vault.put("server.key", _pem(key))
+    vault.put("server.pem", certificate.public_bytes(serialization.Encoding.PEM))
     return certificate
 
 
@@ -277,14 +318,23 @@ def _dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 def _read_certificates(path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(path.read_bytes())
+        return _certificates(str(path), path.read_bytes())
     except OSError as error:
         raise CertificateError(f"certificate {path}: {error.strerror}") from error
+
+
+def _certificates(name: str, data: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(data)
     except ValueError:
-        raise CertificateError(f"{path} holds no certificate in PEM form") from None
+        raise CertificateError(f"{name} holds no certificate in PEM form") from None
 
 
 def _read_key(path: Path) -> PrivateKeyTypes:
+    return _key(str(path), _read_private(path))
+
+
+def _read_private(path: Path) -> bytes:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
@@ -292,13 +342,18 @@ def _read_key(path: Path) -> PrivateKeyTypes:
                 f"key {path} has mode {mode:04o}: others may have read it. If they may not have, run: "
                 f"chmod 600 {path}; otherwise have the pair made anew"
             )
-        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+        return path.read_bytes()
     except OSError as error:
         raise CertificateError(f"key {path}: {error.strerror}") from error
+
+
+def _key(name: str, data: bytes) -> PrivateKeyTypes:
+    try:
+        return serialization.load_pem_private_key(data, password=None)
     except TypeError:
-        raise CertificateError(f"key {path} is encrypted; a gateway starts unattended: decrypt it") from None
+        raise CertificateError(f"key {name} is encrypted; a gateway starts unattended: decrypt it") from None
     except ValueError:
-        raise CertificateError(f"{path} holds no private key in PEM form") from None
+        raise CertificateError(f"{name} holds no private key in PEM form") from None
 
 
 def _public(key: CertificatePublicKeyTypes | PublicKeyTypes) -> bytes:

@@ -205,7 +205,7 @@ def test_bundle_without_system_roots(tmp_path: Path):
 def test_sealed_copy_serves_tls(tmp_path: Path):
     """A worker that may not open the key can load it from the descriptor's path, and nobody can change the copy."""
     files = pki.ensure(tmp_path, NAMES)
-    descriptor = pki.sealed_copy(files.key)
+    descriptor = pki.sealed_copy("server.key", files.key.read_bytes())
     try:
         for _ in range(2):
             tls_context(files.certificate, Path(f"/proc/self/fd/{descriptor}"))
