@@ -43,6 +43,9 @@ class Call:
     """Prefix, e.g. `sg`, -> an id that nothing has had: `sg-` and 17 hex digits."""
     random: Callable[[int], bytes] = bytes
     """So many unpredictable bytes, for secrets and for ids of other forms. (The default is for tests: all zero.)"""
+    sign: Callable[[bytes], bytes] | None = None
+    """RSA-PSS signature (SHA-256, salt of 32 bytes) by the key that the instances trust for pushed SSH keys; None where
+    there is no such key."""
 
     def arn(self, resource: str) -> str:
         """ARN of an EC2 resource of this account and region, e.g. of `security-group/sg-...`."""
@@ -89,16 +92,17 @@ _OPERATIONS: dict[tuple[str, str], Operation] = {}
 
 
 def operation(
-    service: str, asks: Callable[[Call], Sequence[Ask]] | None = None
+    service: str, asks: Callable[[Call], Sequence[Ask]] | None = None, name: str = ""
 ) -> Callable[[Callable[[Call], Outcome]], Callable[[Call], Outcome]]:
     """Offer the decorated function `create_security_group` as the action `CreateSecurityGroup` of a service.
 
-    Without `asks` the action is authorised on resource `*`, as the Describe actions are.
+    Without `asks` the action is authorised on resource `*`, as the Describe actions are. `name`: for actions whose
+    name has capitals in a row, such as SendSSHPublicKey.
     """
 
     def offer(run: Callable[[Call], Outcome]) -> Callable[[Call], Outcome]:
-        name = "".join(part.capitalize() for part in run.__name__.split("_"))
-        _OPERATIONS[service, name] = Operation(service, name, run, asks or _on_everything(service))
+        called = name or "".join(part.capitalize() for part in run.__name__.split("_"))
+        _OPERATIONS[service, called] = Operation(service, called, run, asks or _on_everything(service))
         return run
 
     return offer
