@@ -160,3 +160,25 @@ def test_unknown_interface_is_in_no_map():
     assert set(ruleset.maps["senders"]) == set(ruleset.maps["receivers"]) == {"endpoint", "web-1", "web-2"}
     hook = ruleset.chains["forward"].hook
     assert hook == ir.Hook("forward", 0, "drop")
+
+
+@pytest.mark.parametrize("preserve", [False, True])
+def test_the_router_answers_for_metadata_alone(preserve):
+    """Whatever the groups say: an interface under its own address, over TCP to one address and port; nobody else."""
+    made = world(GROUPS, MEMBERS, preserve=preserve)
+    free = tuple(msgspec.structs.replace(one, source_dest_check=False) for one in made.interfaces)
+    made = msgspec.structs.replace(made, interfaces=free)
+    ruleset = rules.compile_vpc(made, VPC)
+
+    def outcome(link="web-1", source="10.0.1.11", target=rules.METADATA_ADDRESS, protocol=6, port=80):
+        packet = rules.Packet(link, "", source, target, protocol, port)
+        return rules.walk(ruleset, packet, ("prerouting", "input")).outcome
+
+    assert outcome() == "accept"
+    assert outcome(source="10.0.1.12") == "drop", "the address of another, from an interface without source check"
+    assert outcome(link="endpoint", source="10.0.1.10") == "drop"
+    assert outcome(link="endpoint", source=CLIENT) == "drop"
+    assert outcome(link="void", source="10.0.1.11") == "drop"
+    assert outcome(target="10.0.1.1") == "drop"
+    assert outcome(protocol=17) == "drop"
+    assert outcome(port=8080) == "drop"

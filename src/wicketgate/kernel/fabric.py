@@ -214,6 +214,8 @@ class Fabric:
         # which all namespaces of the host share.
         lines += [f"link set {link} arp off" for link in VOID]
         lines += [f"link set {link} up" for link in ("lo", *VOID)]
+        # Scope host: the router must not choose this address for what it sends itself, such as ICMP errors.
+        lines.append(f"address replace {rules.METADATA_ADDRESS}/32 dev lo scope host")
         ip.batch(vpc_id, [*lines, f"route replace default dev {VOID[0]}"])
 
     # -- handles ---------------------------------------------------------------------------------------------------

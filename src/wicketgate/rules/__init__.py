@@ -3,6 +3,8 @@
 from wicketgate.rules.compile import (
     APPLIED,
     ENDPOINT_MARK_MASK,
+    METADATA_ADDRESS,
+    METADATA_PORT,
     TABLE,
     compile_endpoint,
     compile_vpc,
@@ -15,6 +17,8 @@ from wicketgate.rules.walk import Packet, Walk, walk
 __all__ = [
     "APPLIED",
     "ENDPOINT_MARK_MASK",
+    "METADATA_ADDRESS",
+    "METADATA_PORT",
     "TABLE",
     "Chain",
     "Hook",

@@ -12,6 +12,8 @@ How a packet travels through the VPC's namespace:
                         -> receive -> rcv_<link>  the receiver's inbound groups, each rule that matches: accept
                         -> drop; what an endpoint sent is rejected instead, so that a refused dial fails at once
     postrouting         counts what goes to an endpoint's interface
+    input               the router answers nobody, but for instance metadata: whatever the groups say, to interfaces
+                        under their own address only (also to one without source check), and to no endpoint
 
 Unknown interfaces match no map entry and fall to the policy, drop. Group references are judged by the *interface* the
 packet came in by or will leave by, never by its address: that is why a rule that names the endpoint's group holds with
@@ -60,6 +62,9 @@ APPLIED = "applied"
 ENDPOINT_MARK_SHIFT = 16
 ENDPOINT_MARK_MASK = 0x0FFF0000
 """Bits 16-27 of connection and packet marks: the endpoint a flow came from. Bits 28-31 are the operator's."""
+
+METADATA_ADDRESS, METADATA_PORT = "169.254.169.254", 80
+"""Where instance metadata is, in every VPC (EC2 User Guide, "Access instance metadata")."""
 
 RAW, MANGLE, FILTER = -300, -150, 0
 
@@ -172,8 +177,21 @@ def _base_chains(endpoints: dict[str, Endpoint]) -> dict[str, Chain]:
                 Rule(verdict=Drop()),
             )
         ),
-        # Nobody talks to the VPC router itself.
-        "router": Chain((), Hook("input", FILTER, "drop")),
+        # Nobody talks to the VPC router itself, metadata excepted, which knows its callers by their addresses.
+        "router": Chain(
+            (
+                Rule((SourceNotIn("sources"),), verdict=Drop()),
+                Rule(
+                    (
+                        InterfaceIn("iif", "endpoints", negate=True),
+                        Address("daddr", ipaddress.IPv4Network(METADATA_ADDRESS)),
+                        Ports(6, METADATA_PORT, METADATA_PORT),
+                    ),
+                    verdict=Accept(),
+                ),
+            ),
+            Hook("input", FILTER, "drop"),
+        ),
         "count_to": Chain(
             tuple(Rule((InterfaceIs("oif", link),), (Count(f"to_{link}"),)) for link in endpoints),
             Hook("postrouting", FILTER),
