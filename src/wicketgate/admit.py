@@ -8,13 +8,12 @@ the gateway always dials, the kernel judges.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final, NoReturn
 
 import msgspec
 
 from wicketgate import iam
+from wicketgate.iam import caller_context
 from wicketgate.model import (
     CONNECTABLE_STATES,
     AccessDenied,
@@ -25,9 +24,9 @@ from wicketgate.model import (
     EndpointNotFound,
     EndpointNotReady,
     InvalidParameter,
+    Principal,
     Settings,
     Step,
-    User,
     Verdict,
     World,
 )
@@ -35,6 +34,8 @@ from wicketgate.sigv4.canonical import TUNNEL_PARAMETERS, TUNNEL_PATH, TUNNEL_SE
 from wicketgate.sigv4.verify import Expected, Proof, SignedRequest, parse_query, quoted, verify_presigned
 from wicketgate.tunnel.names import public_names
 from wicketgate.tunnel.targets import parse_address, target_refusal
+
+__all__ = ["Admission", "Grant", "TunnelCall", "admit", "caller_context", "tunnel_context"]
 
 OPEN_TUNNEL: Final = "ec2-instance-connect:OpenTunnel"
 DESCRIBE_RULES: Final = "ec2:DescribeSecurityGroupRules"
@@ -83,7 +84,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     grant: Grant | None = None
     error: CallerError | None = None
-    user: User | None = None
+    principal: Principal | None = None
     """Who signed, once that is proven."""
     access_key_id: str = ""
     """The access key the call claims, proven or not; at most 128 characters."""
@@ -106,7 +107,7 @@ class _Trail:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.stage = "parameters"
-        self.user: User | None = None
+        self.principal: Principal | None = None
         self.access_key_id = ""
         self.parameters: dict[str, str] = {}
 
@@ -123,7 +124,7 @@ class _Trail:
             verdict=Verdict(tuple(self.steps)),
             grant=grant,
             error=error,
-            user=self.user,
+            principal=self.principal,
             access_key_id=self.access_key_id,
             parameters=self.parameters,
         )
@@ -146,9 +147,9 @@ def _decide(world: World, call: TunnelCall, now: float, trail: _Trail) -> Grant:
     trail.access_key_id = query.get("X-Amz-Credential", "").partition("/")[0][:128]
 
     trail.stage = "credentials"
-    proof, user = _authenticate(world, call, query, now)
-    trail.user = user
-    trail.passed(f"signed with access key {proof.key.id} of user {user.name}", proof.key.id)
+    proof, principal = _authenticate(world, call, query, now)
+    trail.principal = principal
+    trail.passed(f"signed with access key {proof.key.id} of {_named(principal)}", proof.key.id)
 
     trail.stage = "parameters"
     wish = _read_parameters(query, world.settings)
@@ -156,14 +157,14 @@ def _decide(world: World, call: TunnelCall, now: float, trail: _Trail) -> Grant:
 
     trail.stage = "iam"
     endpoint = world.endpoint(wish.endpoint_id)
-    caller = caller_context(world, user, call, now)
+    caller = caller_context(world, principal, call.source_ip, call.user_agent, now)
     asked = iam.Request(
-        principal_arn=world.user_arn(user),
+        principal_arn=principal.arn,
         action=OPEN_TUNNEL,
         resource=world.endpoint_arn(wish.endpoint_id),
         context=caller | tunnel_context(wish.port, wish.address, wish.duration, endpoint),
     )
-    statements = _authorize(asked, user, trail)
+    _authorize(asked, principal, trail)
 
     trail.stage = "endpoint"
     endpoint = _connectable(wish.endpoint_id, endpoint)
@@ -182,7 +183,7 @@ def _decide(world: World, call: TunnelCall, now: float, trail: _Trail) -> Grant:
         address=wish.address,
         port=wish.port,
         duration=wish.duration,
-        may_see_rules=_may_see_rules(asked.principal_arn, caller, statements),
+        may_see_rules=_may_see_rules(principal, caller),
         signature=proof.signature,
         signature_expires=proof.expires,
     )
@@ -191,7 +192,7 @@ def _decide(world: World, call: TunnelCall, now: float, trail: _Trail) -> Grant:
 # -- credentials -------------------------------------------------------------------------------------------------------
 
 
-def _authenticate(world: World, call: TunnelCall, query: dict[str, str], now: float) -> tuple[Proof, User]:
+def _authenticate(world: World, call: TunnelCall, query: dict[str, str], now: float) -> tuple[Proof, Principal]:
     settings = world.settings
     headers = {name.lower(): value for name, value in call.headers.items()} if call.headers else {}
     headers["host"] = call.host
@@ -206,11 +207,18 @@ def _authenticate(world: World, call: TunnelCall, query: dict[str, str], now: fl
     return proof, _owner(world, proof.key)
 
 
-def _owner(world: World, key: AccessKey) -> User:
-    user = world.user(key.user_name)
-    if user is None:
-        raise AuthFailure("InvalidClientTokenId", f"The access key {key.id} belongs to no user that exists.")
-    return user
+def _owner(world: World, key: AccessKey) -> Principal:
+    principal = world.principal(key)
+    if principal is None:
+        kind = "role" if key.role_name else "user"
+        raise AuthFailure("InvalidClientTokenId", f"The access key {key.id} belongs to no {kind} that exists.")
+    return principal
+
+
+def _named(principal: Principal) -> str:
+    """A principal in words: `user alice`, `session ops/alice`, `root`."""
+    kind = {"Root": "root", "IAMUser": "user", "AssumedRole": "session"}[principal.type]
+    return f"{kind} {principal.name}" if principal.name else kind
 
 
 # -- parameters --------------------------------------------------------------------------------------------------------
@@ -271,62 +279,16 @@ def _address(text: str) -> str:
 # -- IAM ---------------------------------------------------------------------------------------------------------------
 
 
-def _authorize(asked: iam.Request, user: User, trail: _Trail) -> tuple[iam.Statement, ...]:
-    """Refuse, or return the user's statements. A policy that cannot be read denies everything: it could have held the
-    Deny."""
-    try:
-        statements = iam.read_policies(user.policies)
-    except iam.MalformedPolicy as error:
-        trail.refuse(
-            AccessDenied(
-                f"User: {asked.principal_arn} is not authorized to perform: {asked.action} "
-                f"on resource: {asked.resource} because an identity-based policy is malformed"
-            ),
-            reason=str(error),
-        )
-    decision = iam.evaluate(asked, statements)
+def _authorize(asked: iam.Request, principal: Principal, trail: _Trail) -> None:
+    decision = iam.decide(asked, principal)
     if not decision.allowed:
         trail.refuse(AccessDenied(decision.message), decision.reason, decision.statement)
     trail.passed(decision.reason, decision.statement)
-    return statements
 
 
-def _may_see_rules(principal_arn: str, caller: iam.Context, statements: tuple[iam.Statement, ...]) -> bool:
-    describe = iam.Request(principal_arn=principal_arn, action=DESCRIBE_RULES, resource="*", context=caller)
-    return iam.evaluate(describe, statements).allowed
-
-
-def caller_context(world: World, user: User, call: TunnelCall, now: float) -> dict[str, str]:
-    """The condition keys of every request: who asks, from where, when.
-
-    Source: IAM User Guide, reference_policies_condition-keys. Absent, as for a user's own access key at AWS:
-    aws:MultiFactorAuthPresent and aws:TokenIssueTime.
-    """
-    source = parse_address(call.source_ip)
-    context = {
-        "aws:currenttime": _iso_time(int(now)),
-        "aws:epochtime": str(int(now)),
-        "aws:principalaccount": world.account_id,
-        "aws:principalarn": world.user_arn(user),
-        "aws:principaltype": "User",
-        "aws:requestedregion": world.region,
-        "aws:securetransport": "true",
-        "aws:userid": user.id,
-        "aws:username": user.name,
-        "ec2:region": world.region,
-    }
-    if source is not None:
-        context["aws:sourceip"] = str(source)
-    if call.user_agent:
-        context["aws:useragent"] = call.user_agent
-    if user.tags:
-        _add_tags(context, "aws:principaltag", user.tags)
-    return context
-
-
-@lru_cache(maxsize=16)
-def _iso_time(now: int) -> str:
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _may_see_rules(principal: Principal, caller: iam.Context) -> bool:
+    describe = iam.Request(principal_arn=principal.arn, action=DESCRIBE_RULES, resource="*", context=caller)
+    return iam.decide(describe, principal).allowed
 
 
 def tunnel_context(port: int, address: str, duration: int, endpoint: Endpoint | None) -> dict[str, str]:
@@ -340,17 +302,9 @@ def tunnel_context(port: int, address: str, duration: int, endpoint: Endpoint | 
         "ec2-instance-connect:maxtunnelduration": str(duration),
     }
     if endpoint is not None and endpoint.tags:
-        _add_tags(context, "aws:resourcetag", endpoint.tags)
-        _add_tags(context, "ec2:resourcetag", endpoint.tags)
+        iam.add_tags(context, "aws:resourcetag", endpoint.tags)
+        iam.add_tags(context, "ec2:resourcetag", endpoint.tags)
     return context
-
-
-def _add_tags(context: dict[str, str], prefix: str, tags: dict[str, str]) -> None:
-    """Each tag as it is written and in lower case, because a policy may spell its key in another case."""
-    for name in sorted(tags):
-        context.setdefault(f"{prefix}/{name.lower()}", tags[name])
-    for name, value in tags.items():
-        context[f"{prefix}/{name}"] = value
 
 
 # -- endpoint and port -------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_grant():
     assert (grant.endpoint_id, grant.address, grant.port, grant.duration) == (EICE, "10.0.1.11", 22, 600)
     assert (len(grant.signature), grant.signature_expires, grant.may_see_rules) == (64, NOW + 60, False)
     assert [step.decided_by for step in admission.verdict.steps][:4] == ["AKIAALICE", "", "Connect/S1", EICE]
-    assert admission.user == CONNECT.user("alice")
+    assert admission.principal == CONNECT.principal(CONNECT.access_keys[0])
     assert admission.access_key_id == "AKIAALICE"
 
 
@@ -156,7 +156,7 @@ def test_nothing_is_told_to_strangers():
     admission = admit(CONNECT, wrong, NOW)
     refused(admission, "credentials", "IncompleteSignature", 403)
     assert len(admission.verdict.steps) == 1
-    assert admission.user is None
+    assert admission.principal is None
     assert admission.access_key_id == "AKIAALICE"
 
 
@@ -262,7 +262,7 @@ def test_denied_in_aws_words():
     assert admission.verdict.steps[-1].reason == (
         "statement Connect/S1 allows the action but not: NumericEquals ec2-instance-connect:remotePort 3389 is not 22"
     )
-    assert admission.user is not None
+    assert admission.principal is not None
 
 
 def test_explicit_deny_is_named():

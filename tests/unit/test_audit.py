@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from wicketgate.audit import Attempt, AuditError, AuditLog, Outcome, close_event, open_event
+from wicketgate.audit import Attempt, AuditError, AuditLog, Outcome, close_event, open_event, user_identity
 from wicketgate.audit.events import line
-from wicketgate.model import User, World
+from wicketgate.model import Principal, Role, World
 
 WORLD = World(account_id="111122223333", region="eu-west-1")
-USER = User(name="ann", id="AIDAEXAMPLE")
+USER = Principal(type="IAMUser", arn="arn:aws:iam::111122223333:user/ann", id="AIDAEXAMPLE", name="ann")
 PARAMETERS = {
     "instanceConnectEndpointId": "eice-1",
     "remotePort": "22",
@@ -32,7 +32,7 @@ def opened(request_id: str = "r-1", **more: object) -> dict[str, object]:
         "source_ip": "192.0.2.1",
         "user_agent": "aws-cli/2",
         "access_key_id": "AKIA1",
-        "user": USER,
+        "principal": USER,
         "parameters": PARAMETERS,
     }
     return open_event(WORLD, Attempt(**(values | more)), event_id="e-1", now=1_700_000_000.5)
@@ -89,8 +89,55 @@ def test_refused_attempt_has_cloudtrails_error_code():
 
 def test_unproven_caller_is_nobody():
     """A claimed access key is written down, but names no user."""
-    assert opened(user=None)["userIdentity"] == {"type": "Unknown", "accessKeyId": "AKIA1"}
-    assert opened(user=None, access_key_id="")["userIdentity"] == {"type": "Unknown"}
+    assert opened(principal=None)["userIdentity"] == {"type": "Unknown", "accessKeyId": "AKIA1"}
+    assert opened(principal=None, access_key_id="")["userIdentity"] == {"type": "Unknown"}
+
+
+def test_identity_of_root():
+    """The root user has the account as its principal, and no name."""
+    root = Principal(type="Root", arn="arn:aws:iam::111122223333:root", id="111122223333")
+    assert user_identity(WORLD, root, "AKIAROOT") == {
+        "type": "Root",
+        "principalId": "111122223333",
+        "arn": "arn:aws:iam::111122223333:root",
+        "accountId": "111122223333",
+        "accessKeyId": "AKIAROOT",
+    }
+
+
+def test_identity_of_an_assumed_role():
+    """A session names its role as the issuer, by the role's own ARN, and when it began."""
+    world = World(account_id="111122223333", roles=(Role(name="ops", id="AROAEXAMPLE", path="/net/"),))
+    session = Principal(
+        type="AssumedRole",
+        arn="arn:aws:sts::111122223333:assumed-role/ops/ann",
+        id="AROAEXAMPLE:ann",
+        name="ops/ann",
+        issued_at=1_700_000_000.9,
+    )
+    assert opened_in(world, session)["userIdentity"] == {
+        "type": "AssumedRole",
+        "principalId": "AROAEXAMPLE:ann",
+        "arn": "arn:aws:sts::111122223333:assumed-role/ops/ann",
+        "accountId": "111122223333",
+        "accessKeyId": "ASIA1",
+        "sessionContext": {
+            "sessionIssuer": {
+                "type": "Role",
+                "principalId": "AROAEXAMPLE",
+                "arn": "arn:aws:iam::111122223333:role/net/ops",
+                "accountId": "111122223333",
+                "userName": "ops",
+            },
+            "attributes": {"creationDate": "2023-11-14T22:13:20Z", "mfaAuthenticated": "false"},
+        },
+    }
+
+
+def opened_in(world: World, principal: Principal) -> dict[str, object]:
+    """An OpenTunnel record of this caller, with key ASIA1."""
+    attempt = Attempt(request_id="r-1", source_ip="192.0.2.1", access_key_id="ASIA1", principal=principal)
+    return open_event(world, attempt, event_id="e-1", now=1_700_000_000.5)
 
 
 def test_only_the_tunnels_parameters_are_kept():
@@ -122,7 +169,7 @@ def test_no_client_can_fill_the_disk():
     parameters = dict.fromkeys(PARAMETERS, long)
     event = opened(user_agent=long, access_key_id=long, parameters=parameters, error_code="X", error_message=long)
     assert len(line(event)) < 20_000
-    assert len(line(opened(user=None, user_agent=long, access_key_id=long, parameters=parameters))) < 20_000
+    assert len(line(opened(principal=None, user_agent=long, access_key_id=long, parameters=parameters))) < 20_000
     assert len(event["userAgent"]) == 256 and event["userAgent"].endswith("\xff…")
     assert opened(user_agent="y" * 256)["userAgent"] == "y" * 256
 

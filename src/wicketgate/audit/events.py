@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wicketgate.model import User, World
+from wicketgate.model import Principal, World
 from wicketgate.sigv4.canonical import TUNNEL_PARAMETERS
 
 EVENT_SOURCE: Final = "ec2-instance-connect.amazonaws.com"
@@ -40,7 +40,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     source_ip: str
     user_agent: str = ""
     access_key_id: str = ""
-    user: User | None = None
+    principal: Principal | None = None
+    """Who signed, once that is proven."""
     parameters: Mapping[str, str] = {}
     """The tunnel's parameters as sent: instanceConnectEndpointId, remotePort, privateIpAddress, maxTunnelDuration."""
     error_code: str = ""
@@ -62,7 +63,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """Set when the target was reached, but the tunnel ended before its 101."""
 
 
-def _time(now: float) -> str:
+def event_time(now: float) -> str:
+    """Seconds since the epoch as CloudTrail writes a time: UTC, to the second."""
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -70,20 +72,40 @@ def _bounded(text: str, size: int = MAX_TEXT) -> str:
     return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
-def _identity(world: World, attempt: Attempt) -> dict[str, str]:
-    user = attempt.user
-    if user is None:
-        identity = {"type": "Unknown"}
-        if attempt.access_key_id:
-            identity["accessKeyId"] = _bounded(attempt.access_key_id)
-        return identity
-    return {
-        "type": "IAMUser",
-        "principalId": user.id,
-        "arn": world.user_arn(user),
+def user_identity(world: World, principal: Principal | None, access_key_id: str) -> dict[str, Any]:
+    """CloudTrail's userIdentity of who made a request; None is a caller that is not proven.
+
+    Source: CloudTrail User Guide, cloudtrail-event-reference-user-identity.
+    """
+    key = {"accessKeyId": _bounded(access_key_id)} if access_key_id else {}
+    if principal is None:
+        return {"type": "Unknown", **key}
+    identity: dict[str, Any] = {
+        "type": principal.type,
+        "principalId": principal.id,
+        "arn": principal.arn,
         "accountId": world.account_id,
-        "accessKeyId": _bounded(attempt.access_key_id),
-        "userName": user.name,
+        **key,
+    }
+    if principal.type == "IAMUser":
+        identity["userName"] = principal.name
+    if principal.type == "AssumedRole":
+        identity["sessionContext"] = _session_context(world, principal)
+    return identity
+
+
+def _session_context(world: World, principal: Principal) -> dict[str, Any]:
+    name = principal.name.partition("/")[0]
+    role = world.role(name)
+    return {
+        "sessionIssuer": {
+            "type": "Role",
+            "principalId": principal.id.partition(":")[0],
+            "arn": world.role_arn(role) if role is not None else "",
+            "accountId": world.account_id,
+            "userName": name,
+        },
+        "attributes": {"creationDate": event_time(principal.issued_at or 0.0), "mfaAuthenticated": "false"},
     }
 
 
@@ -110,8 +132,8 @@ def open_event(world: World, attempt: Attempt, *, event_id: str, now: float) -> 
     parameters = {name: _bounded(asked[name]) for name in TUNNEL_PARAMETERS if name in asked}
     event: Event = {
         "eventVersion": "1.08",
-        "userIdentity": _identity(world, attempt),
-        "eventTime": _time(now),
+        "userIdentity": user_identity(world, attempt.principal, attempt.access_key_id),
+        "eventTime": event_time(now),
         "eventSource": EVENT_SOURCE,
         "eventName": OPEN,
         "awsRegion": world.region,
@@ -141,7 +163,7 @@ def close_event(opened: Mapping[str, Any], outcome: Outcome, *, event_id: str, n
     event: Event = {
         "eventVersion": "1.08",
         "userIdentity": opened.get("userIdentity"),
-        "eventTime": _time(now),
+        "eventTime": event_time(now),
         "eventSource": EVENT_SOURCE,
         "eventName": CLOSE,
         "awsRegion": opened.get("awsRegion"),

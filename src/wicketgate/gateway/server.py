@@ -225,7 +225,7 @@ class Gateway:
             source_ip=connection.source_ip,
             user_agent=user_agent,
             access_key_id=admission.access_key_id,
-            user=admission.user,
+            principal=admission.principal,
             parameters=admission.parameters,
             error_code=error.code if error is not None else "",
             error_message=str(error) if error is not None else "",

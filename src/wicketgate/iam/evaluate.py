@@ -1,17 +1,24 @@
 """May this principal do this to that? Default deny, an explicit Deny wins.
 
-Only identity-based policies so far: groups' policies would join the same list; boundaries and resource-based policies
-are further lists, each with a decision of its own.
+`evaluate` decides by one set of policies, `decide` by all that count for a principal: each set (its identity-based
+policies; those given for its session) decides on its own, an explicit Deny of any wins, and all have to allow. Further
+sets, such as permissions boundaries, would join that list. Source: IAM User Guide,
+reference_policies_evaluation-logic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 from wicketgate.iam.patterns import Context
-from wicketgate.iam.policy import Statement
+from wicketgate.iam.policy import MalformedPolicy, Statement, read_policies
+from wicketgate.model import Policy, Principal
+
+Kind = Literal["identity-based", "session", "role trust"]
+"""What a set of policies is called in a refusal."""
 
 NEAREST = 3
 """How many statements that nearly allowed a request its refusal mentions."""
@@ -38,37 +45,70 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One line for operators: which statement, or which nearly did and what kept each from it."""
     message: str
     """One line for the caller in AWS's words; empty when allowed."""
+    explicit: bool = False
+    """Denied for good: by a Deny, or by a policy that cannot be read. No other policy can allow it."""
 
 
-def evaluate(request: Request, statements: Sequence[Statement]) -> Decision:
-    """Decide a request by all statements of the principal's identity-based policies."""
+def decide(request: Request, principal: Principal, *, granted: bool = False) -> Decision:
+    """Decide a request by everything that says what its principal may do.
+
+    The root user is never locked out by a policy. A policy that cannot be read denies everything: it could have held
+    the Deny. `granted` says that a policy of the resource names the principal itself: its identity-based policies then
+    need not allow the request, only not deny it.
+    """
+    if principal.type == "Root":
+        return _allowed("root is never locked out by a policy")
+    sets: list[tuple[Kind, tuple[Policy, ...]]] = [("identity-based", principal.policies)]
+    if principal.session_policies is not None:
+        sets.append(("session", principal.session_policies))
+    decisions = [_decide_set(request, kind, policies) for kind, policies in sets]
+    for decision in decisions:
+        if decision.explicit:
+            return decision
+    if granted and not decisions[0].allowed:
+        decisions[0] = _allowed(f"the resource's own policy allows {request.principal_arn} {request.action}")
+    return next((decision for decision in decisions if not decision.allowed), decisions[0])
+
+
+def _decide_set(request: Request, kind: Kind, policies: Sequence[Policy]) -> Decision:
+    try:
+        return evaluate(request, read_policies(policies), kind)
+    except MalformedPolicy as error:
+        article = "an" if kind == "identity-based" else "a"
+        message = f"{_not_authorized(request)} because {article} {kind} policy is malformed"
+        return Decision(allowed=False, statement="", reason=str(error), message=message, explicit=True)
+
+
+def evaluate(request: Request, statements: Sequence[Statement], kind: Kind = "identity-based") -> Decision:
+    """Decide a request by all statements of one set of policies."""
     action, resource, context = request.action.lower(), request.resource, request.context
     allowing: Statement | None = None
     for statement in statements:
         if (allowing is None or not statement.allows) and statement.applies(action, resource, context):
             if not statement.allows:
-                return _explicit_deny(request, statement)
+                return _explicit_deny(request, statement, kind)
             allowing = statement
     if allowing is None:
-        return _implicit_deny(request, statements)
-    return Decision(
-        allowed=True,
-        statement=allowing.name,
-        reason=f"statement {allowing.name} allows {request.action} on {resource}",
-        message="",
-    )
+        return _implicit_deny(request, statements, kind)
+    return _allowed(f"statement {allowing.name} allows {request.action} on {resource}", allowing.name)
 
 
-def _explicit_deny(request: Request, statement: Statement) -> Decision:
+def _allowed(reason: str, statement: str = "") -> Decision:
+    return Decision(allowed=True, statement=statement, reason=reason, message="")
+
+
+def _explicit_deny(request: Request, statement: Statement, kind: Kind) -> Decision:
+    article = "an" if kind == "identity-based" else "a"
     return Decision(
         allowed=False,
         statement=statement.name,
         reason=f"statement {statement.name} denies {request.action} on {request.resource}",
-        message=f"{_not_authorized(request)} with an explicit deny in an identity-based policy",
+        message=f"{_not_authorized(request)} with an explicit deny in {article} {kind} policy",
+        explicit=True,
     )
 
 
-def _implicit_deny(request: Request, statements: Sequence[Statement]) -> Decision:
+def _implicit_deny(request: Request, statements: Sequence[Statement], kind: Kind) -> Decision:
     misses = sorted(
         (miss for statement in statements if statement.allows and (miss := _miss(request, statement))),
         key=lambda miss: miss[0],
@@ -77,9 +117,13 @@ def _implicit_deny(request: Request, statements: Sequence[Statement]) -> Decisio
     return Decision(
         allowed=False,
         statement="",
-        reason=nearest or f"no statement allows {request.action}",
-        message=f"{_not_authorized(request)} because no identity-based policy allows the {request.action} action",
+        reason=nearest or f"no statement{_of(kind)} allows {request.action}",
+        message=f"{_not_authorized(request)} because no {kind} policy allows the {request.action} action",
     )
+
+
+def _of(kind: Kind) -> str:
+    return "" if kind == "identity-based" else f" of a {kind} policy"
 
 
 def _miss(request: Request, statement: Statement) -> tuple[int, str] | None:

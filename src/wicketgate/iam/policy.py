@@ -1,14 +1,15 @@
 """Policy documents: read once, strictly, into frozen statements.
 
-Source: IAM User Guide, reference_policies_grammar and reference_policies_elements_*. Only identity-based policies so
-far. What AWS would refuse to store is refused here, with the place and what would be right.
+Source: IAM User Guide, reference_policies_grammar and reference_policies_elements_*. The policies of identities and
+sessions are here; a role's trust policy has a `Reader` of its own (`trust`) for what it has instead of resources.
+What AWS would refuse to store is refused here, with the place and what would be right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +19,9 @@ from wicketgate.model import Policy, WicketgateError
 
 VERSIONS: Final = ("2012-10-17", "2008-10-17")
 _OLDEST: Final = "2008-10-17"
+T = TypeVar("T")
+Reader = Callable[[str, int, Any, bool], T]
+"""(policy's name, index, one statement's JSON data, whether variables exist) -> the statement, or MalformedPolicy."""
 _STATEMENT_ELEMENTS: Final = frozenset({"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"})
 
 
@@ -88,57 +92,82 @@ def _remembered(name: str, document: bytes) -> tuple[Statement, ...]:
 
 def read_document(name: str, document: Any) -> tuple[Statement, ...]:
     """The statements of one document (JSON data); `name` is for messages. Raises MalformedPolicy."""
+    return read_statements(name, document, _read_statement, lambda statement: statement.name)
+
+
+def read_statements(name: str, document: Any, read: Reader[T], name_of: Callable[[T], str]) -> tuple[T, ...]:
+    """The statements of a document of any kind, each read by `read`. Raises MalformedPolicy."""
     if not isinstance(document, dict):
-        raise _malformed(f"policy {name}", "the document must be a JSON object with Version and Statement")
+        raise malformed(f"policy {name}", "the document must be a JSON object with Version and Statement")
     version = document.get("Version", _OLDEST)
     if version not in VERSIONS:
-        raise _malformed(f"policy {name}: Version {version!r}", f"must be {VERSIONS[0]} (or {VERSIONS[1]})")
+        raise malformed(f"policy {name}: Version {version!r}", f"must be {VERSIONS[0]} (or {VERSIONS[1]})")
     for element in document:
         if element not in ("Version", "Id", "Statement"):
-            raise _malformed(f"policy {name}: element {element!r}", "is unknown; Version, Id, Statement exist")
+            raise malformed(f"policy {name}: element {element!r}", "is unknown; Version, Id, Statement exist")
     listed = document.get("Statement")
     if isinstance(listed, dict):
         listed = [listed]
     if not isinstance(listed, list) or not listed:
-        raise _malformed(f"policy {name}: Statement", "must be a statement or a list of at least one")
-    statements = tuple(_read_statement(name, index, one, version != _OLDEST) for index, one in enumerate(listed))
-    names = [statement.name for statement in statements]
+        raise malformed(f"policy {name}: Statement", "must be a statement or a list of at least one")
+    statements = tuple(read(name, index, one, version != _OLDEST) for index, one in enumerate(listed))
+    names = [name_of(statement) for statement in statements]
     for index, one in enumerate(names):
         if one in names[:index]:
-            raise _malformed(f"policy {name}: statement {index}: Sid", f"{one!r} is used twice; a Sid must be unique")
+            raise malformed(f"policy {name}: statement {index}: Sid", f"{one!r} is used twice; a Sid must be unique")
     return statements
 
 
 def _read_statement(policy: str, index: int, data: Any, variables: bool) -> Statement:
     where = f"policy {policy}: statement {index}"
-    if not isinstance(data, dict):
-        raise _malformed(where, "must be a JSON object with Effect, Action and Resource")
-    for element in data:
-        if element in ("Principal", "NotPrincipal"):
-            raise _malformed(f"{where}: {element}", "has no place in an identity-based policy")
-        if element not in _STATEMENT_ELEMENTS:
-            raise _malformed(f"{where}: element {element!r}", f"is unknown; {_join(_STATEMENT_ELEMENTS)} exist")
-    sid = data.get("Sid", "")
-    if not isinstance(sid, str):
-        raise _malformed(f"{where}: Sid", f"must be a string, not {sid!r}")
-    effect = data.get("Effect")
-    if effect not in ("Allow", "Deny"):
-        raise _malformed(f"{where}: Effect", f"must be Allow or Deny, not {effect!r}")
-    allows = effect == "Allow"
-    actions, not_action = _either(where, data, "Action")
+    check_elements(where, data, _STATEMENT_ELEMENTS, "Effect, Action and Resource")
     resources, not_resource = _either(where, data, "Resource")
-    for action in actions:
-        if action != "*" and not all(action.partition(":")):
-            raise _malformed(f"{where}: Action {action!r}", "must be * or service:Action, such as ec2:Describe*")
     for resource in resources:
         if not resource.startswith(("arn:", "*")):
-            raise _malformed(f"{where}: Resource {resource!r}", "must be * or an ARN, which starts with arn:")
+            raise malformed(f"{where}: Resource {resource!r}", "must be * or an ARN, which starts with arn:")
+    read = tuple(template(resource, variables) for resource in resources)
+    return read_rest(policy, index, data, variables=variables, resources=read, not_resource=not_resource)
+
+
+def check_elements(where: str, data: Any, known: Collection[str], needed: str) -> None:
+    """Raise MalformedPolicy unless a statement is an object of elements that this kind of policy has."""
+    if not isinstance(data, dict):
+        raise malformed(where, f"must be a JSON object with {needed}")
+    for element in data:
+        if element in ("Principal", "NotPrincipal") and "Resource" in known:
+            raise malformed(f"{where}: {element}", "has no place in an identity-based policy")
+        if element not in known:
+            raise malformed(f"{where}: element {element!r}", f"is unknown; {_join(known)} exist")
+
+
+def read_rest(
+    policy: str,
+    index: int,
+    data: dict[str, Any],
+    *,
+    variables: bool,
+    resources: tuple[Template, ...],
+    not_resource: bool = False,
+) -> Statement:
+    """What statements of all kinds have: Sid, Effect, Action and Condition. Raises MalformedPolicy."""
+    where = f"policy {policy}: statement {index}"
+    sid = data.get("Sid", "")
+    if not isinstance(sid, str):
+        raise malformed(f"{where}: Sid", f"must be a string, not {sid!r}")
+    effect = data.get("Effect")
+    if effect not in ("Allow", "Deny"):
+        raise malformed(f"{where}: Effect", f"must be Allow or Deny, not {effect!r}")
+    allows = effect == "Allow"
+    actions, not_action = _either(where, data, "Action")
+    for action in actions:
+        if action != "*" and not all(action.partition(":")):
+            raise malformed(f"{where}: Action {action!r}", "must be * or service:Action, such as ec2:Describe*")
     return Statement(
         name=f"{policy}/{sid or index}",
         allows=allows,
         actions=tuple(action.lower() for action in actions),
         not_action=not_action,
-        resources=tuple(template(resource, variables) for resource in resources),
+        resources=resources,
         not_resource=not_resource,
         conditions=_read_conditions(where, data.get("Condition", {}), allows, variables),
     )
@@ -148,17 +177,17 @@ def _either(where: str, data: dict[str, Any], element: str) -> tuple[tuple[str, 
     """The strings of Action or NotAction (Resource or NotResource), and whether it is the negated one."""
     present = [name for name in (element, f"Not{element}") if name in data]
     if len(present) != 1:
-        raise _malformed(where, f"exactly one of {element} and Not{element} is needed, not {len(present)}")
+        raise malformed(where, f"exactly one of {element} and Not{element} is needed, not {len(present)}")
     strings = data[present[0]]
     strings = [strings] if isinstance(strings, str) else strings
     if not isinstance(strings, list) or not strings or not all(isinstance(one, str) and one for one in strings):
-        raise _malformed(f"{where}: {present[0]}", "must be a string or a list of at least one")
+        raise malformed(f"{where}: {present[0]}", "must be a string or a list of at least one")
     return tuple(strings), present[0] != element
 
 
 def _read_conditions(where: str, data: Any, allows: bool, variables: bool) -> tuple[Condition, ...]:
     if not isinstance(data, dict) or not all(isinstance(keys, dict) for keys in data.values()):
-        raise _malformed(f"{where}: Condition", 'must have the form {"Operator": {"key": "value"}}')
+        raise malformed(f"{where}: Condition", 'must have the form {"Operator": {"key": "value"}}')
     conditions = []
     for operator, keys in data.items():
         for key, values in keys.items():
@@ -168,7 +197,7 @@ def _read_conditions(where: str, data: Any, allows: bool, variables: bool) -> tu
             try:
                 conditions.append(read_condition(operator, key, texts, allows=allows, variables=variables))
             except ValueError as error:
-                raise _malformed(place, str(error)) from None
+                raise malformed(place, str(error)) from None
     return tuple(conditions)
 
 
@@ -178,10 +207,11 @@ def _text(where: str, value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str | int | float):
         return str(value)
-    raise _malformed(where, f"values are strings, numbers, true and false, not {value!r}")
+    raise malformed(where, f"values are strings, numbers, true and false, not {value!r}")
 
 
-def _malformed(where: str, problem: str) -> MalformedPolicy:
+def malformed(where: str, problem: str) -> MalformedPolicy:
+    """The error for a place of a policy, and what would be right there."""
     return MalformedPolicy(f"{where}: {problem}")
 
 
