@@ -14,6 +14,7 @@ from wicketgate.tunnel.session import (
     ClientClosed,
     ClientEnded,
     ClientGone,
+    ClientStalled,
     ClientViolated,
     CloseClient,
     Command,
@@ -240,6 +241,12 @@ def test_ends_before_the_answer_are_http_errors(early: Event, status: int, code:
     (play >> Recorded()).ends_in(State.CLOSING)
 
 
+def test_a_client_that_stalls_gets_no_close_frame():
+    """What it did not read is in the way of one."""
+    play = opened() >> ClientStalled() << DropTarget(True) << Finish(1006, reasons.CLIENT_STALLED)
+    (play >> ClientGone()).ends_in(State.CLOSED)
+
+
 def test_endpoint_changed_while_dialling():
     """Trying again can succeed, so it is 101 and a close frame."""
     words = "The network interface of eice-1 was changed; connect again"
@@ -269,6 +276,7 @@ EXAMPLES: dict[type, Event] = {
         ClientViolated(1002, "why"),
         ClientClosed(1000),
         ClientGone(),
+        ClientStalled(),
         DurationOver(1),
         EndpointDeleted("eice-1"),
         EndpointChanged("eice-1", "network interface"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import select
 import socket
 import ssl
@@ -33,11 +34,12 @@ from tests.wire.gateway_harness import (
 from wicketgate import pki
 from wicketgate.admit import admit
 from wicketgate.audit import AuditLog
-from wicketgate.gateway import server, tunnel, ws
+from wicketgate.gateway import drain, server, tunnel, ws
 from wicketgate.gateway.config import tls_context
 from wicketgate.gateway.netd_client import NetdChannel
 from wicketgate.gateway.server import Gateway
 from wicketgate.paths import judge
+from wicketgate.tunnel import reasons
 
 
 class Bench:
@@ -45,7 +47,8 @@ class Bench:
 
     def __init__(self, directory: Path) -> None:
         self.files = pki.ensure(directory / "pki", [HOST])
-        self.audit = AuditLog(directory / "audit")
+        self.audit_file = directory / "audit"
+        self.audit = AuditLog(self.audit_file)
         self.netd = LoopbackNetd()
         self.target = Target()
         self.target.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -91,6 +94,16 @@ class Bench:
         sock = self.tls(receive_buffer)
         sock.sendall(upgrade(signed_path(self.target.port)))
         return RawWebSocket(sock), self.target.accept()
+
+    def overwhelm(self, peer: socket.socket) -> None:
+        """Send as a target to a client that does not keep up, until the gateway no longer reads the target."""
+
+        async def behind() -> bool:
+            (only,) = self.gateway._tunnels
+            return only._link.behind()
+
+        while not asyncio.run_coroutine_threadsafe(behind(), self.loop).result(5):
+            peer.sendall(b"x" * 32_000)
 
     def fill(self, client: RawWebSocket, size: int) -> None:
         """Send to a target that does not read until the gateway holds `size` bytes for it."""
@@ -187,8 +200,9 @@ def test_vanished_client_of_a_stalled_target(bench: Bench, monkeypatch: pytest.M
 def test_client_that_trickles_after_the_close(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """A client that never answers our close frame, and reads a little now and then, is dropped in the end."""
     monkeypatch.setattr(ws, "_DRAIN_TICK", 0.1)
-    monkeypatch.setattr(ws, "_DRAIN_AT_MOST", 20)
-    monkeypatch.setattr(ws, "_STALLED_FOR", 10)
+    monkeypatch.setattr(drain, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(drain, "SLOWEST", 10**9)
+    monkeypatch.setattr(drain, "STALLED_SECONDS", 1.0)
 
     def play() -> None:
         client, peer = bench.open(receive_buffer=4096)
@@ -208,6 +222,67 @@ def test_client_that_trickles_after_the_close(bench: Bench, monkeypatch: pytest.
         raw.close()
 
     bench.run(play)
+
+
+def test_slow_client_gets_everything(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """A client that takes longer than the grace, but more than the least a second, loses nothing."""
+    monkeypatch.setattr(ws, "_DRAIN_TICK", 0.1)
+    monkeypatch.setattr(drain, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(drain, "SLOWEST", 60_000)
+
+    def play() -> None:
+        client, peer = bench.open(receive_buffer=4096)
+        with peer:
+            peer.sendall(b"x" * 600_000)
+        start = time.monotonic()
+        left = 600_000
+        while left:
+            opcode, payload = client.receive()
+            assert opcode == BINARY
+            left -= len(payload)
+            time.sleep(len(payload) / 300_000)
+        assert time.monotonic() - start > 1
+        assert client.receive_close()[0] == 1000
+        client.close()
+
+    bench.run(play)
+
+
+@pytest.mark.parametrize("client_reads", [False, True])
+def test_client_that_is_too_slow_for_what_an_ended_target_left(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, client_reads: bool
+):
+    """The target's end lies unread behind data for which there is no room: the tunnel must not wait for it for ever.
+
+    A client that reads nothing is dropped for that, one that reads a little now and then for being too slow.
+    """
+    monkeypatch.setattr(tunnel, "_WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(drain, "GRACE_SECONDS", 1.0 if client_reads else 60.0)
+    monkeypatch.setattr(drain, "STALLED_SECONDS", 60.0 if client_reads else 1.0)
+    monkeypatch.setattr(drain, "SLOWEST", 10**9)
+
+    def play() -> None:
+        client, peer = bench.open(receive_buffer=4096)
+        raw = socket.socket(fileno=client.sock.detach())
+
+        def free(seconds: float) -> bool:
+            deadline = time.monotonic() + seconds
+            while not bench.slot_is_free(0.05) and time.monotonic() < deadline:
+                if client_reads:
+                    raw.recv(2048)
+            return bench.slot_is_free(0)
+
+        with raw:
+            with peer:
+                bench.overwhelm(peer)
+                assert not free(2.5), "while the target lives, its client may take its time"
+            start = time.monotonic()
+            assert free(8)
+            assert time.monotonic() - start > 0.7, "what is left gets its time too"
+
+    bench.run(play)
+    ends = [event for event in map(json.loads, bench.audit_file.read_text().splitlines()) if event["readOnly"]]
+    assert [end["serviceEventDetails"]["closeReason"] for end in ends] == [reasons.CLIENT_STALLED]
 
 
 def test_strangers_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch):

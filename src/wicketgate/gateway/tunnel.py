@@ -30,6 +30,7 @@ from wicketgate.admit import Grant
 from wicketgate.audit import Attempt, AuditLog, Outcome, close_event, open_event
 from wicketgate.audit.events import Event as AuditEvent
 from wicketgate.gateway import ws
+from wicketgate.gateway.drain import Patience, peer_ended, unread
 from wicketgate.gateway.front import HeadProtocol, keep_alive
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import DialDenied, Dialer, NetdUnavailable
@@ -115,6 +116,7 @@ class Tunnel:
         self._received_before = -1
         self._client_paused = False
         self._gone_for = 0
+        self._patience: Patience | None = None
         self._source_address = ""
         self._dialling: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -306,22 +308,44 @@ class Tunnel:
         self._link.resume()
 
     def _watch_client(self) -> None:
-        """Notice a client that is gone while its target stalls: it is not read then, so its end is not either.
+        """Notice a client for whose sake nothing moves any more: it is gone, or too slow over what is left for it."""
+        assert self._link is not None
+        if self._dawdles(self._link):
+            self.handle(machine.ClientStalled())
+        elif self._is_gone(self._link):
+            self._flush_seconds = 0  # the target has had its time
+        else:
+            self._after(_WATCH_SECONDS, self._watch_client)
+            return
+        self._link.abort()
+
+    def _is_gone(self, link: ws.ClientLink) -> bool:
+        """Whether the client is gone while its target stalls: it is not read then, so its end is not either.
 
         A FIN may wait behind data for which we have no room, for as long as we have none. Hence the PING: the kernel of
         a client whose process is gone answers data with a reset (RFC 1122 section 4.2.2.13).
         """
-        assert self._link is not None
-        stalled = self._client_paused and self._link.received == self._received_before
-        self._received_before = self._link.received
-        self._gone_for = self._gone_for + 1 if stalled and self._link.hung_up() else 0
-        if self._gone_for >= _GONE_FOR or (stalled and self._link.broken()):
-            self._flush_seconds = 0  # the target has had its time
-            self._link.abort()
-            return
+        stalled = self._client_paused and link.received == self._received_before
+        self._received_before = link.received
+        self._gone_for = self._gone_for + 1 if stalled and link.hung_up() else 0
+        if self._gone_for >= _GONE_FOR or (stalled and link.broken()):
+            return True
         if stalled:
-            self._link.ping()
-        self._after(_WATCH_SECONDS, self._watch_client)
+            link.ping()
+        return False
+
+    def _dawdles(self, link: ws.ClientLink) -> bool:
+        """Whether the client takes too long over what an ended target has left for it.
+
+        The target is not read while the client is behind, so its end lies unread behind the rest: without this look
+        such a tunnel would last until its duration is over.
+        """
+        if not link.behind() or not peer_ended(self._target):
+            return False
+        owed, now = unread(self._target) + link.owed(), time.monotonic()
+        if self._patience is None:
+            self._patience = Patience(owed, now)
+        return self._patience.over(owed, now)
 
     # -- the client's side (LinkOwner) ---------------------------------------------------------------------------------
 

@@ -14,11 +14,7 @@ ciphertext that it had already read lie until the client sends more - for ever, 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import socket
-import struct
-import termios
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
@@ -34,6 +30,7 @@ from picows import (
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # private, hence not in its stub
 
+from wicketgate.gateway.drain import TCP_CLOSE, Patience, tcp_state, unacknowledged
 from wicketgate.tunnel import CloseCode, cut, reasons
 
 MAX_FRAME: Final = 256 * 1024
@@ -42,14 +39,7 @@ WRITE_HIGH: Final = 256 * 1024
 """Bytes waiting for the client above which the target is no longer read."""
 
 _DRAIN_TICK: Final = 1.0
-_DRAINED_FOR: Final = 5
-"""Seconds that a client gets to answer our close frame once it has received everything."""
-_DRAIN_AT_MOST: Final = 60
-"""Seconds after our close frame at which the client is dropped, however it goes on reading."""
 _TCP_ESTABLISHED: Final = 1
-_TCP_CLOSE: Final = 7
-_STALLED_FOR: Final = 30
-"""Seconds without any progress after which a client that does not read is dropped."""
 
 _BINARY: Final = WSMsgType.BINARY
 _CONTINUATION: Final = WSMsgType.CONTINUATION
@@ -96,7 +86,7 @@ class ClientLink(WSListener):
         self._owed_pong: bytes | None = None
         self._closing = False
         self._drain_timer: asyncio.TimerHandle | None = None
-        self._drain_left = (-1, 0, 0)
+        self._patience: Patience | None = None
         self.received = 0
         """Payload bytes from the client."""
         self.sent = 0
@@ -110,20 +100,21 @@ class ClientLink(WSListener):
             self.sent += len(data)
             self._ws.send(_BINARY, data)
 
+    def behind(self) -> bool:
+        """Whether so much waits for the client that the target is not read."""
+        return self._write_paused
+
+    def owed(self) -> int:
+        """Bytes sent that the client's kernel has not acknowledged, TLS and frames included."""
+        return int(self._transport.get_write_buffer_size()) + unacknowledged(self._transport)
+
     def hung_up(self) -> bool:
         """Whether the client's TCP connection is over, or over in its direction, read or not (tcp(7), TCP_INFO)."""
-        return self._tcp_state() != _TCP_ESTABLISHED
+        return tcp_state(self._transport) != _TCP_ESTABLISHED
 
     def broken(self) -> bool:
         """Whether the client's TCP connection is over in both directions: reset, or given up by keepalive."""
-        return self._tcp_state() == _TCP_CLOSE
-
-    def _tcp_state(self) -> int:
-        try:
-            sock = self._transport.get_extra_info("socket")
-            return int(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0])
-        except (OSError, AttributeError):
-            return _TCP_CLOSE
+        return tcp_state(self._transport) == TCP_CLOSE
 
     def ping(self) -> None:
         """Send a PING unless the client is behind. No answer is needed: a suspended client must not lose its tunnel."""
@@ -246,14 +237,14 @@ class ClientLink(WSListener):
 
         Closing the socket while the client still sends would reset the connection and destroy what is on its way.
         """
-        waiting = self._transport.get_write_buffer_size() + _unacknowledged(self._transport)
-        before, same, seconds = self._drain_left
-        same = same + 1 if waiting == before else 0
-        self._drain_left = (waiting, same, seconds + 1)
-        if (waiting == 0 and same >= _DRAINED_FOR) or same >= _STALLED_FOR or seconds >= _DRAIN_AT_MOST:
-            self._transport.abort() if waiting else self._hang_up()
+        loop = asyncio.get_running_loop()
+        owed, now = self.owed(), loop.time()
+        if self._patience is None:
+            self._patience = Patience(owed, now)
+        if self._patience.over(owed, now):
+            self._transport.abort() if owed else self._hang_up()
             return
-        self._drain_timer = asyncio.get_running_loop().call_later(_DRAIN_TICK, self._drain)
+        self._drain_timer = loop.call_later(_DRAIN_TICK, self._drain)
 
     def _stop_drain(self) -> None:
         if self._drain_timer is not None:
@@ -263,15 +254,6 @@ class ClientLink(WSListener):
     def _hang_up(self) -> None:
         self._stop_drain()
         self._transport.close()
-
-
-def _unacknowledged(transport: Any) -> int:
-    """Bytes in the socket's send queue that the peer has not acknowledged (tcp(7), SIOCOUTQ)."""
-    sock = transport.get_extra_info("socket")
-    try:
-        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-    except (OSError, ValueError):
-        return 0
 
 
 def hand_over(transport: Any, link: ClientLink, *, websocket_key: str, request_id: str, early: bytes) -> None:

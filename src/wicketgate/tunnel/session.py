@@ -119,6 +119,10 @@ class ClientGone(_Value, frozen=True):
     """The client's connection is gone."""
 
 
+class ClientStalled(_Value, frozen=True):
+    """The client does not take what a target that has ended left for it; its connection will be cut."""
+
+
 class DurationOver(_Value, frozen=True):
     """maxTunnelDuration has passed."""
 
@@ -155,6 +159,7 @@ Event = (
     | ClientViolated
     | ClientClosed
     | ClientGone
+    | ClientStalled
     | DurationOver
     | EndpointDeleted
     | EndpointChanged
@@ -323,6 +328,11 @@ _RELAYING: Final[Mapping[type, _Row]] = {
     ClientViolated: (State.CLOSING, lambda e: _ended(e.code, cut(e.reason), at_once=True)),
     ClientClosed: (State.CLOSING, _client_closed),
     ClientGone: (State.CLOSED, _gone(DropTarget(at_once=False))),
+    # No close frame: it could not be delivered either.
+    ClientStalled: (
+        State.CLOSING,
+        lambda _: (DropTarget(at_once=True), Finish(CloseCode.ABNORMAL, reasons.CLIENT_STALLED)),
+    ),
     DurationOver: (
         State.CLOSING,
         lambda e: _ended(CloseCode.DURATION_OVER, reasons.duration_over(e.seconds), at_once=True),
