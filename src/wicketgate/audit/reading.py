@@ -1,0 +1,297 @@
+"""Reading the audit trail: several files, one per writing process, as one sequence of events.
+
+    events(paths)                  oldest first; since, until and match narrow
+    events(paths, newest=True)     the other way round
+    follow(directory, sizes)       what is appended after these sizes, for ever
+
+A file `api.jsonl` continues `api.jsonl.1`, which continues `api.jsonl.2`. Nothing is held in memory but a block of each
+file. Each file is in time order but for the seconds by which two threads may hand in their lines the wrong way round
+(`SLACK`). A line without its end is being written: it is not there yet. Lines that are no JSON objects are passed over.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from wicketgate.audit.events import Event
+from wicketgate.audit.log import AuditError
+
+BLOCK: Final = 64 * 1024
+SLACK: Final = 15.0
+"""Seconds by which a line may be out of order in its file: a tunnel's line waits for its dial."""
+POLL: Final = 0.5
+"""Seconds between two looks at files that are followed."""
+
+Match = Callable[[Event], bool]
+
+_is_audit_file = re.compile(r".+\.jsonl(?:\.[0-9]+)?").fullmatch
+_rotation = re.compile(r"\.jsonl\.([0-9]+)$").search
+
+
+def audit_files(directory: Path) -> list[Path]:
+    """The audit files of a directory, sorted by name; raises AuditError when it cannot be listed."""
+    try:
+        return sorted(path for path in directory.iterdir() if _is_audit_file(path.name))
+    except OSError as error:
+        raise AuditError(f"audit directory {directory}: {error.strerror}") from error
+
+
+def sizes_of(paths: Iterable[Path]) -> dict[Path, int]:
+    """How many bytes each file holds now; raises AuditError."""
+    try:
+        return {path: path.stat().st_size for path in paths}
+    except OSError as error:
+        raise AuditError(f"audit file {error.filename}: {error.strerror}") from error
+
+
+def events(
+    paths: Iterable[Path],
+    *,
+    since: float | None = None,
+    until: float | None = None,
+    match: Match | None = None,
+    newest: bool = False,
+    sizes: Mapping[Path, int] | None = None,
+) -> Iterator[Event]:
+    """The events of all files merged by time, oldest first or `newest` first.
+
+    `since` and `until` are seconds since the epoch, both included, to the second. `sizes` bounds how far files are
+    read. Within one second the order is that of the files' names, and within a file that of its lines: what is there
+    keeps its order whatever is added. Raises AuditError for a file that cannot be read.
+    """
+    least = math.floor(since) if since is not None else 0
+    most = math.floor(until) if until is not None else math.inf
+    streams = [_in_order(_chain(chain, since, until, newest, sizes), newest) for chain in _chains(paths)]
+    for moment, _, event in heapq.merge(*streams, key=_moment, reverse=newest):
+        if least <= moment <= most and (match is None or match(event)):
+            yield event
+
+
+_Found = tuple[float, int, Event]
+"""When, its number in its file, what."""
+
+
+def _moment(found: _Found) -> float:
+    return found[0]
+
+
+def seconds_of(event: Event) -> float:
+    """When an event happened, seconds since the epoch; 0 for one that does not say."""
+    text = event.get("eventTime")
+    try:
+        return datetime.fromisoformat(text).timestamp() if isinstance(text, str) and text.endswith("Z") else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _in_order(stream: Iterator[Event], newest: bool) -> Iterator[_Found]:
+    """Events in the order of their times: each is held back until none can come that belongs before it."""
+    sign = -1 if newest else 1
+    held: list[tuple[float, int, Event]] = []
+    for number, event in enumerate(stream):
+        moment = sign * seconds_of(event)
+        heapq.heappush(held, (moment, number, event))
+        while held[0][0] < moment - SLACK:
+            early, place, first = heapq.heappop(held)
+            yield sign * early, place, first
+    for early, place, first in sorted(held, key=lambda found: found[:2]):
+        yield sign * early, place, first
+
+
+def _chains(paths: Iterable[Path]) -> list[list[Path]]:
+    """Files that continue each other, oldest first, in the order of their names."""
+    chains: dict[str, list[Path]] = {}
+    for path in paths:
+        chains.setdefault(re.sub(r"\.jsonl\.[0-9]+$", ".jsonl", str(path)), []).append(path)
+    return [sorted(chains[name], key=_age, reverse=True) for name in sorted(chains)]
+
+
+def _age(path: Path) -> int:
+    found = _rotation(path.name)
+    return int(found[1]) if found else 0
+
+
+def _chain(
+    chain: list[Path], since: float | None, until: float | None, newest: bool, sizes: Mapping[Path, int] | None
+) -> Iterator[Event]:
+    """One process's events as they stand in its files, as far as they can be within the bounds."""
+    early = since - SLACK if since is not None else 0.0
+    late = until + SLACK if until is not None else math.inf
+    for path in reversed(chain) if newest else chain:
+        try:
+            with path.open("rb") as file:
+                size = min(file.seek(0, os.SEEK_END), (sizes or {}).get(path, 2**63))
+                lines = _backward(file, size, until) if newest else _forward(file, size, since)
+                for event in filter(None, map(parsed, lines)):
+                    moment = seconds_of(event)
+                    if moment < early if newest else moment > late:
+                        break
+                    yield event
+        except FileNotFoundError:
+            continue  # rotated away in between
+        except OSError as error:
+            raise AuditError(f"audit file {path}: {error.strerror}") from error
+
+
+def parsed(line: bytes) -> Event | None:
+    """The event of a line; None for what is none."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and seconds_of(event) else None
+
+
+# -- one file ----------------------------------------------------------------------------------------------------------
+
+
+def _forward(file: BinaryIO, size: int, since: float | None) -> Iterator[bytes]:
+    """Whole lines within the first `size` bytes, from about `since` on."""
+    place = _seek(file, size, since - SLACK) if since is not None else 0
+    file.seek(place)
+    for line in file:
+        place += len(line)
+        if place > size or not line.endswith(b"\n"):
+            return
+        yield line
+
+
+def _backward(file: BinaryIO, size: int, until: float | None) -> Iterator[bytes]:
+    """Whole lines within the first `size` bytes, the last one first, from about `until` on."""
+    end = _seek(file, size, until + SLACK + 1) if until is not None else size
+    rest = b""
+    complete = False  # whether the end of `rest` is the end of a line
+    while end > 0:
+        start = max(0, end - BLOCK)
+        file.seek(start)
+        lines = (file.read(end - start) + rest).split(b"\n")
+        rest = lines[0]
+        for line in reversed(lines[1:]):
+            if complete:
+                yield line
+            complete = True  # what follows the last newline is no line yet
+        end = start
+    if complete:
+        yield rest
+
+
+def _seek(file: BinaryIO, size: int, moment: float) -> int:
+    """Where the first line of `moment` or later starts, by bisection; `size` when there is none."""
+    low, high = 0, size
+    while high - low > BLOCK:
+        middle = (low + high) // 2
+        file.seek(middle)
+        start = middle + len(file.readline())
+        event = parsed(file.readline()) if start < high else None
+        if event is not None and seconds_of(event) < moment:
+            low = start
+        else:
+            high = middle
+    return _scan(file, low, size, moment)
+
+
+def _scan(file: BinaryIO, place: int, size: int, moment: float) -> int:
+    file.seek(place)
+    for line in file:
+        event = parsed(line)
+        if place >= size or (event is not None and seconds_of(event) >= moment):
+            return min(place, size)
+        place += len(line)
+    return size
+
+
+# -- following ---------------------------------------------------------------------------------------------------------
+
+
+def follow(
+    directory: Path,
+    sizes: Mapping[Path, int] | None = None,
+    *,
+    match: Match | None = None,
+    pause: Callable[[], bool] | None = None,
+) -> Iterator[Event]:
+    """What is appended to a directory's files after these sizes; new and rotated files are followed as well.
+
+    `pause` waits between two looks and tells whether to go on; without it that is POLL seconds, for ever. Raises
+    AuditError for a directory or file that cannot be read.
+    """
+    tails: dict[Path, _Tail] = {}
+    known = dict(sizes or {})
+    while True:
+        for path in audit_files(directory):
+            if _rotation(path.name):
+                continue  # what it holds was read while it had its first name
+            if path not in tails:
+                tails[path] = _Tail(path, known.pop(path, 0))
+        fresh = [event for path in sorted(tails) for event in tails[path].read()]
+        for event in sorted(fresh, key=seconds_of):
+            if match is None or match(event):
+                yield event
+        if not (pause or _sleep)():
+            return
+
+
+def _sleep() -> bool:
+    time.sleep(POLL)
+    return True
+
+
+class _Tail:
+    """The end of one file, across rotation."""
+
+    def __init__(self, path: Path, place: int) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._place = place
+
+    def read(self) -> list[Event]:
+        """What is new since the last time."""
+        try:
+            found = self._read_open()
+            if self._is_another():
+                if self._file is not None:
+                    found += self._read_open()  # written between reading and renaming
+                    self._file.close()
+                    self._place = 0
+                self._file = self._path.open("rb")
+                found += self._read_open()
+        except FileNotFoundError:  # renamed, and not made again yet
+            return found
+        except OSError as error:
+            raise AuditError(f"audit file {self._path}: {error.strerror}") from error
+        return found
+
+    def _is_another(self) -> bool:
+        if self._file is None:
+            return True
+        there, here = self._path.stat(), os.fstat(self._file.fileno())
+        return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)
+
+    def _read_open(self) -> list[Event]:
+        if self._file is None:
+            return []
+        size = os.fstat(self._file.fileno()).st_size
+        self._place = min(self._place, size)  # a half line at the end may have been taken back
+        self._file.seek(self._place)
+        whole = self._file.read(size - self._place).rpartition(b"\n")[:2]
+        self._place += sum(map(len, whole))
+        events = [parsed(line) for line in whole[0].split(b"\n")] if whole[1] else []
+        return [event for event in events if event is not None]
+
+
+def text_in(value: Any, wanted: str) -> bool:
+    """Whether a text, or an ARN that ends in it, stands anywhere in a value."""
+    if isinstance(value, str):
+        return value == wanted or value.endswith((f"/{wanted}", f":{wanted}"))
+    if isinstance(value, Mapping):
+        return any(text_in(item, wanted) for item in value.values())
+    return isinstance(value, list) and any(text_in(item, wanted) for item in value)

@@ -1,0 +1,150 @@
+"""Several audit files as one sequence, forwards and backwards, while they grow and rotate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wicketgate.audit import AuditError
+from wicketgate.audit.reading import BLOCK, SLACK, audit_files, events, follow, seconds_of, sizes_of, text_in
+
+START = 1_769_903_999
+
+
+def stamp(seconds: int) -> str:
+    """The eventTime of a second after START."""
+    from wicketgate.audit.events import event_time
+
+    return event_time(START + seconds)
+
+
+def write(path: Path, *entries: tuple[int, str], size: int = 0, tail: bytes = b"") -> None:
+    """Append events (second, id), each padded to at least `size` bytes."""
+    with path.open("ab") as file:
+        for second, name in entries:
+            line = {"eventTime": stamp(second), "eventID": name, "pad": "x" * size}
+            file.write(json.dumps(line).encode() + b"\n")
+        file.write(tail)
+
+
+def ids(found) -> list[str]:
+    """The ids of events, in order."""
+    return [event["eventID"] for event in found]
+
+
+def test_files_are_merged_by_time(tmp_path):
+    """Oldest first and newest first; a rotated file comes before the one that continues it."""
+    write(tmp_path / "a.jsonl.2", (1, "a1"))
+    write(tmp_path / "a.jsonl.1", (2, "a2"), (5, "a5"))
+    write(tmp_path / "a.jsonl", (7, "a7"))
+    write(tmp_path / "b.jsonl", (3, "b3"), (6, "b6"))
+    (tmp_path / "notes.txt").write_text("{}\n")
+    files = audit_files(tmp_path)
+    assert ids(events(files)) == ["a1", "a2", "b3", "a5", "b6", "a7"]
+    assert ids(events(files, newest=True)) == ["a7", "b6", "a5", "b3", "a2", "a1"]
+    assert ids(events(files, since=START + 2, until=START + 5.9)) == ["a2", "b3", "a5"]
+    assert ids(events(files, match=lambda event: event["eventID"] > "a7")) == ["b3", "b6"]
+
+
+def test_what_is_no_whole_event_is_passed_over(tmp_path):
+    """Half a line at the end, lines of something else, empty lines."""
+    write(tmp_path / "a.jsonl", (1, "one"), tail=b'\n[1]\nnot json\n{"eventTime": "yesterday"}\n')
+    write(tmp_path / "a.jsonl", (2, "two"), tail=b'{"eventTime": "2026')
+    files = audit_files(tmp_path)
+    assert ids(events(files)) == ["one", "two"]
+    assert ids(events(files, newest=True)) == ["two", "one"]
+
+
+@settings(max_examples=30)
+@given(
+    seconds=st.lists(st.lists(st.integers(0, 400), max_size=60).map(sorted), min_size=1, max_size=3),
+    size=st.sampled_from([0, 300, 5000]),
+    bounds=st.tuples(st.integers(-5, 405), st.integers(-5, 405)).map(sorted),
+)
+def test_both_directions_and_any_bounds_agree(tmp_path_factory, seconds, size, bounds):
+    """What is found is what a reader of everything would pick, in order, whatever blocks the lines fall into."""
+    directory = tmp_path_factory.mktemp("audit")
+    everything = []
+    for number, times in enumerate(seconds):
+        entries = [(second, f"{number}-{place}") for place, second in enumerate(times)]
+        write(directory / f"{number}.jsonl", *entries, size=size)
+        everything += entries
+    since, until = bounds
+    expected = {name for second, name in everything if since <= second <= until}
+    for newest in (False, True):
+        found = list(events(audit_files(directory), since=START + since, until=START + until, newest=newest))
+        assert set(ids(found)) == expected
+        assert len(found) == len(expected)
+        times = [seconds_of(event) for event in found]
+        assert times == sorted(times, reverse=newest)
+
+
+def test_a_late_line_is_put_in_its_place(tmp_path):
+    """Lines within SLACK of the wrong order are told in order."""
+    late = int(SLACK) - 1
+    write(tmp_path / "a.jsonl", (late, "second"), (0, "first"), (200, "third"))
+    assert ids(events(audit_files(tmp_path))) == ["first", "second", "third"]
+    assert ids(events(audit_files(tmp_path), newest=True)) == ["third", "second", "first"]
+    assert ids(events(audit_files(tmp_path), since=START, until=START)) == ["first"]
+
+
+def test_a_large_file_is_entered_in_the_middle(tmp_path):
+    """With bounds, only what lies near them is read: the rest may even be unreadable."""
+    path = tmp_path / "a.jsonl"
+    write(path, *((second, str(second)) for second in range(2000)), size=1000)
+    with path.open("r+b") as file:
+        file.write(b"#" * BLOCK)  # the first lines are lines no longer
+    assert ids(events([path], since=START + 1500, until=START + 1502)) == ["1500", "1501", "1502"]
+    newest = events([path], until=START + 1000, newest=True)
+    assert [next(newest)["eventID"] for _ in range(3)] == ["1000", "999", "998"]
+
+
+def test_reading_stops_at_the_sizes_given(tmp_path):
+    """What is appended after a look at the sizes belongs to whoever follows from there."""
+    write(tmp_path / "a.jsonl", (1, "old"))
+    sizes = sizes_of(audit_files(tmp_path))
+    write(tmp_path / "a.jsonl", (2, "new"))
+    assert ids(events(sizes, sizes=sizes)) == ["old"]
+    assert ids(events(sizes, sizes=sizes, newest=True)) == ["old"]
+    assert ids(follow(tmp_path, sizes, pause=lambda: False)) == ["new"]
+
+
+def test_following_across_rotation_and_new_files(tmp_path):
+    """Each event once: lines before and after a rename, of files that appear, and halves when they are whole."""
+    path = tmp_path / "a.jsonl"
+    write(path, (1, "one"), tail=b'{"eventTime": "2026-02-01T00:00:01Z", ')
+    steps = iter(
+        [
+            lambda: path.open("ab").write(b'"eventID": "two"}\n'),
+            lambda: (write(path, (3, "three")), path.rename(tmp_path / "a.jsonl.1"), write(path, (4, "four"))),
+            lambda: write(tmp_path / "b.jsonl", (5, "five")),
+            lambda: None,
+        ]
+    )
+
+    def pause() -> bool:
+        step = next(steps, None)
+        if step is not None:
+            step()
+        return step is not None
+
+    assert ids(follow(tmp_path, pause=pause)) == ["one", "two", "three", "four", "five"]
+
+
+def test_a_missing_directory_is_named(tmp_path):
+    """The error says which directory and why."""
+    with pytest.raises(AuditError, match=r"audit directory .*/none: No such file or directory"):
+        audit_files(tmp_path / "none")
+
+
+def test_text_in_finds_ids_and_arns():
+    """An id is found alone and at the end of an ARN, but not within another."""
+    value = {"a": [{"b": "arn:aws:ec2:us-east-1:1:instance/i-1"}], "c": "sg-1"}
+    assert text_in(value, "i-1")
+    assert text_in(value, "sg-1")
+    assert text_in(value, "arn:aws:ec2:us-east-1:1:instance/i-1")
+    assert not text_in(value, "g-1")
