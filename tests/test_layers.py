@@ -19,16 +19,19 @@ ROWS: tuple[tuple[str, frozenset[str]], ...] = (
     ("model", frozenset({"model"})),
     ("engines", frozenset({"sigv4", "iam", "paths", "rules", "tunnel"})),
     ("admission", frozenset({"admit", "control"})),
-    ("drivers", frozenset({"kernel", "audit", "ipc", "pki", "seal", "store"})),
-    ("servers", frozenset({"netd", "gateway", "api"})),
+    ("drivers", frozenset({"kernel", "audit", "ipc", "follow", "pki", "seal", "ssh_signer", "store"})),
+    ("servers", frozenset({"netd", "gateway", "metadata", "api"})),
     ("composition", frozenset({"client", "lab", "cli", "daemon", "configuration"})),
 )
 """Top row first. A room imports only rooms of rows above its own."""
 
 SIDEWAYS = {
-    "cli": frozenset({"client", "lab", "daemon"}),  # verbs start things
+    "cli": frozenset({"client", "lab", "daemon", "configuration"}),  # verbs start things
+    "follow": frozenset({"ipc"}),  # the same feed, in an event loop
+    "ssh_signer": frozenset({"pki"}),  # kept in the same vaults
     "store": frozenset({"seal"}),  # secrets are sealed where they are kept
-    "lab": frozenset({"daemon"}),  # the lab is the same processes over a made-up network
+    "lab": frozenset({"daemon", "configuration"}),  # the lab is the same processes over a made-up network
+    "daemon": frozenset({"configuration"}),
 }
 """Imports within the last row: composition is its job. Elsewhere there are none."""
 

@@ -1,34 +1,47 @@
 """The composition root: the only file that knows every process, and starts, feeds and watches them.
 
-    Serve ──── feed ────> netd           (root of its user namespace; faces no network)
-          └─── feed ────> gateway 0..n   (no privilege; listening sockets inherited)
-          netd <── dial requests, sockets and leases ──> gateway
+    api ──── feed ────> Serve ──── feed ────> netd           (root of its user namespace; faces no network)
+     ^                        └─── feed ────> gateway 0..n   (no privilege; listening sockets inherited)
+     |                        └─── feed ────> others         (`Companion`: the lab's machines, ...)
+     └── calls (Unix socket) ── gateway
+                                gateway <── dial requests, sockets and leases ──> netd
 
-`Serve` keeps both ends of every dial socketpair, so that a restarted child takes up where the dead one stopped. It
-faces no client: it never accepts or reads a connection.
+`Serve` keeps both ends of every dial socketpair and the API's listening socket, so that a restarted child takes up
+where the dead one stopped. It faces no client: it never accepts or reads a connection. What the API process commits
+comes to it as Updates, which it passes on; it answers when all have acknowledged.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from wicketgate import ipc, pki
-from wicketgate.model import FabricError, World
+from wicketgate.configuration import Configuration
+from wicketgate.model import FabricError, World, WorldError
+
+_logger = logging.getLogger("wicketgate.serve")
 
 GATEWAY_UID = 64910
 """An id that no account has: what the gateway's files belong to and all it is allowed to be."""
+API_UID = 64913
+"""The same for the API process, to which the store belongs."""
 ACKNOWLEDGE_SECONDS = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
+START_SECONDS = 60.0
+"""How long the API process may take to open its store and say what there is."""
 RESTART_SECONDS = 0.2
 """Pause before a child that ended is started again."""
 
@@ -40,45 +53,57 @@ class Child:
     name: str
     command: Callable[[int], list[str]]
     """The command line, given the number of the child's feed descriptor."""
-    inherited: list[socket.socket]
+    inherited: list[int]
+    """Descriptors that it gets under the numbers they have here."""
     log: Path
-    environment: dict[str, str] | None = None
+    environment: Mapping[str, str] | None = None
+    required: bool = False
+    """What it cannot follow is not in force: the Change is refused."""
     process: subprocess.Popen[bytes] | None = None
     feed: ipc.Feed | None = None
     revision: int | None = None
     """The World that it is known to enforce."""
 
     def start(self) -> None:
-        """Start the process with a new feed. Inherited descriptors keep the numbers they have here."""
+        """Start the process with a new feed."""
+        ours = self.launch()
+        self.feed = ipc.Feed(self.name, ours, ACKNOWLEDGE_SECONDS)
+
+    def launch(self) -> socket.socket:
+        """Start the process; returns our end of its new feed."""
         if self.feed is not None:
             self.feed.close()
+            self.feed = None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.feed = ipc.Feed(self.name, ours, ACKNOWLEDGE_SECONDS)
         with self.log.open("ab") as log, theirs:
             self.revision = None
             self.process = subprocess.Popen(
                 self.command(theirs.fileno()),
-                pass_fds=[theirs.fileno(), *(sock.fileno() for sock in self.inherited)],
+                pass_fds=[theirs.fileno(), *self.inherited],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=self.environment,
             )
+        return ours
 
-    def send(self, world: World) -> None:
+    def send(self, world: World, update: bytes | None = None) -> None:
         """Have the process enforce a World and wait until it does. Raises FabricError with the process's own words.
 
-        A process that gives no proper answer is killed: nobody could tell what it enforces.
+        `update` leads to this World from the revision before; a process that has another one gets the whole World. A
+        process that gives no proper answer is killed: nobody could tell what it enforces.
         """
         assert self.feed is not None, "started"
+        if update is None or self.revision != world.revision - 1:
+            update = ipc.whole(world)
         self.revision = None
         try:
-            self.feed.publish(world.revision, world.to_json())
+            self.feed.publish(world.revision, update)
         except ipc.FeedRefusal as error:
             raise FabricError(str(error)) from error
         except ipc.FeedError as error:
             self.kill()
-            raise FabricError(f"{error}{self._last_words()}") from error
+            raise FabricError(f"{error}{self.last_words()}") from error
         self.revision = world.revision
 
     def kill(self) -> None:
@@ -102,93 +127,245 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.kill()
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """What the process said last, if it has ended."""
         if self.alive() or self.process is None:
             return ""
         lines = self.log.read_text(errors="replace").strip().splitlines()[-3:]
         return f" (it ended with code {self.process.returncode}: {' | '.join(lines)})"
 
 
+@dataclass(frozen=True)
+class Companion:
+    """A further process that follows the World: started after the gateways, restarted when it ends."""
+
+    name: str
+    command: Callable[[int], list[str]]
+    """The command line, given the number of its feed descriptor."""
+    inherited: tuple[int, ...] = ()
+    environment: Mapping[str, str] | None = None
+    required: bool = False
+
+
 @dataclass
 class Serve:
-    """netd and the gateways over one World."""
+    """The API process, netd, the gateways and their companions over one store."""
 
-    world: World
-    directory: Path
-    """Logs, slots and audit live below it."""
+    configuration: Configuration
     listeners: list[socket.socket]
-    certificate: Path
-    key: Path
-    workers: int = 1
     python: str = sys.executable
-    """The interpreter for the gateways, which run with an id of their own and must be able to read it."""
+    """The interpreter for what runs with an id of its own, which must be able to read it."""
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
-    """Environment of the gateways."""
+    """Environment of the gateways and the API process."""
+    root: tuple[str, str] | None = None
+    """The root credential as the operator gave it."""
+    companions: tuple[Companion, ...] = ()
+    on_root_made: Callable[[str, str], None] = lambda _key, _secret: None
+    """Called once in the life of a store, with the root credential that was made: show it."""
+    world: World = field(default_factory=World)
     children: list[Child] = field(default_factory=list)
+    _api: Child | None = None
+    _listener: socket.socket | None = None
+    _pairs: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
+    _tls: tuple[int, int] | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _watcher: threading.Thread | None = None
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    # -- places --------------------------------------------------------------------------------------------------------
+
+    @property
+    def directory(self) -> Path:
+        """The state directory."""
+        return Path(self.configuration.state_directory)
+
+    @property
+    def workers(self) -> int:
+        """Gateway processes."""
+        return self.configuration.worker_count
+
+    @property
+    def gateway_audit_files(self) -> list[Path]:
+        """One audit log per gateway worker."""
+        return [self.directory / "audit" / "gateway" / f"gateway-{index}.jsonl" for index in range(self.workers)]
 
     @property
     def audit_files(self) -> list[Path]:
-        """One audit log per gateway worker."""
-        return [self.directory / "audit" / f"gateway-{index}.jsonl" for index in range(self.workers)]
+        """All audit logs."""
+        return [self.directory / "audit" / "api" / "api.jsonl", *self.gateway_audit_files]
+
+    @property
+    def api_socket(self) -> Path:
+        """The Unix socket through which gateways hand API calls on."""
+        return self.directory / "run" / "api.sock"
+
+    @property
+    def bundle(self) -> Path:
+        """What clients trust: the system's roots and our CA."""
+        return self.directory / "bundle.pem"
+
+    # -- starting and stopping -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start everything; returns when kernel and gateways enforce the World.
+        """Start everything; returns when kernel and gateways enforce the World of the store.
 
         Raises CertificateError for certificate files that cannot serve, before anything is started, and FabricError.
         """
-        pki.check_files(self.certificate, self.key)
-        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(self.workers)]
-        for name, owner in (("netd", 0), ("logs", 0), ("audit", GATEWAY_UID)):
-            path = self.directory / name
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(OSError):  # where one id is mapped there is nobody to give it to, and no need
-                os.chown(path, owner, owner)
-        logs = self.directory / "logs"
-        netd_ends = [pair[0] for pair in pairs]
-        self.children.append(Child("netd", self._netd_command(netd_ends), netd_ends, logs / "netd.log"))
-        for index, pair in enumerate(pairs):
-            command = self._gateway_command(index, pair[1])
-            inherited = [pair[1], *self.listeners]
-            self.children.append(
-                Child(f"gateway-{index}", command, inherited, logs / f"gateway-{index}.log", self.environment)
+        own = self.configuration.certificate_file, self.configuration.private_key_file
+        if own[0]:
+            pki.check_files(Path(own[0]), Path(own[1]))
+            self._tls = (
+                pki.sealed_copy("certificate", Path(own[0]).read_bytes()),
+                pki.sealed_copy("key", Path(own[1]).read_bytes()),
             )
-        with self._lock:
-            # netd first: a gateway that takes a tunnel before there are rules would only be refused.
-            for child in self.children:
-                child.start()
-                child.send(self.world)
-        self._watcher = threading.Thread(target=self._watch, name="watch children", daemon=True)
-        self._watcher.start()
+        self._make_directories()
+        listener = self._api_listener()
+        descriptors = [self._readable(path) for path in self.gateway_audit_files]
+        environment = dict(self.environment)
+        if self.root is not None:
+            environment |= {"WICKETGATE_ROOT_ACCESS_KEY_ID": self.root[0]}
+            environment |= {"WICKETGATE_ROOT_SECRET_ACCESS_KEY": self.root[1]}
+        self._api = Child(
+            "api",
+            self._api_command(listener, descriptors),
+            [listener.fileno(), *descriptors],
+            self.directory / "logs" / "api.log",
+            environment,
+        )
+        self._listener = listener
+        try:
+            sock = self._start_api()
+            self._make_children()
+            with self._lock:
+                # netd first: a gateway that takes a tunnel before there are rules would only be refused.
+                for child in self.children:
+                    child.start()
+                    child.send(self.world)
+        except BaseException:
+            self.stop()
+            raise
+        sock.sendall(ipc.acknowledgement(self.world.revision))
+        self._thread("follow api", lambda: self._follow(sock))
+        self._thread("watch children", self._watch)
 
-    def apply(self, world: World) -> None:
-        """Enforce a new World; returns when the kernel and every gateway that runs do.
+    def stop(self) -> None:
+        """End all processes. Rules and links stay in the kernel: no process of ours, no new connection."""
+        self._stopping.set()
+        if self._api is not None and self._api.process is not None:
+            self._api.process.terminate()
+        for thread in self._threads:
+            thread.join(ACKNOWLEDGE_SECONDS)
+        if self._api is not None:
+            self._api.stop()
+        with self._lock:
+            for child in reversed(self.children):
+                child.stop()
+
+    def wait_alive(self, seconds: float = 10.0) -> None:
+        """Wait until every child runs and has the World. Raises FabricError."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with self._lock:
+                current = all(child.alive() and child.revision == self.world.revision for child in self.children)
+                if current and self._api is not None and self._api.alive():
+                    return
+            time.sleep(0.02)
+        raise FabricError("not every process came back")
+
+    @property
+    def api(self) -> Child:
+        """The API process."""
+        assert self._api is not None, "started"
+        return self._api
+
+    # -- enforcing -----------------------------------------------------------------------------------------------------
+
+    def _apply(self, world: World, update: bytes | None) -> None:
+        """Enforce a new World; returns when the kernel and every process that runs do.
 
         Raises FabricError when netd cannot: it has put the World before back then, or was killed and gets it at its
         start. A gateway that does not answer is killed, so that none ever works by an older World than was
         acknowledged; it gets the new one when it is started again.
         """
-        world.check()
         with self._lock:
-            self.children[0].send(world)
+            others = []
+            for child in self.children:
+                if child.required:
+                    child.send(world, update)
+                else:
+                    others.append(child)
             self.world = world
-            for gateway in self.children[1:]:
+            for child in others:
                 with contextlib.suppress(FabricError):
-                    gateway.send(world)
+                    child.send(world, update)
 
-    def stop(self) -> None:
-        """End all processes. Rules and links stay in the kernel: no process of ours, no new connection."""
-        self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.join()
-        with self._lock:
-            for child in reversed(self.children):
-                child.stop()
+    def _follow(self, sock: socket.socket) -> None:
+        """Enforce what one API process commits, until it ends."""
+        with sock:
+            while True:
+                try:
+                    sock.sendall(self._answer(ipc.read_frame(sock)))
+                except (EOFError, OSError):
+                    return
+
+    def _answer(self, update: bytes) -> bytes:
+        try:
+            world = ipc.updated(self.world, update)
+            self._apply(world, update if update[:1] == b"C" else None)
+        except (FabricError, WorldError) as error:
+            return ipc.failure(str(error))
+        return ipc.acknowledgement(world.revision)
+
+    # -- the API process -----------------------------------------------------------------------------------------------
+
+    def _start_api(self) -> socket.socket:
+        """Start it and take what it says first: its Opening, and the whole World, which is to be acknowledged."""
+        child = self.api
+        sock = child.launch()
+        sock.settimeout(START_SECONDS)
+        try:
+            self._open(msgspec.json.decode(ipc.read_frame(sock), type=ipc.Opening))
+            sock.sendall(ipc.acknowledgement(0))
+            self.world = ipc.updated(None, ipc.read_frame(sock))
+        except (OSError, EOFError) as error:
+            sock.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(1)  # type: ignore[union-attr]  # launched
+            raise FabricError(f"the API process does not start: {child.last_words() or error}") from error
+        sock.settimeout(None)
+        return sock
+
+    def _open(self, opening: ipc.Opening) -> None:
+        if opening.root_access_key_id:
+            self.on_root_made(opening.root_access_key_id, opening.root_secret_access_key)
+        if self._tls is None and opening.certificate:
+            self._tls = (
+                pki.sealed_copy("certificate", opening.certificate),
+                pki.sealed_copy("key", opening.key),
+            )
+            (self.directory / "ca.pem").write_bytes(opening.ca)
+            pki.write_bundle(self.bundle, self.directory / "ca.pem")
+            for path in (self.directory / "ca.pem", self.bundle):
+                path.chmod(0o644)
+
+    def _restart_api(self) -> None:
+        try:
+            sock = self._start_api()
+        except FabricError as error:
+            _logger.error("%s", error)
+            return
+        try:
+            self._apply(self.world, None)
+        except FabricError as error:
+            sock.sendall(ipc.failure(str(error)))
+        else:
+            sock.sendall(ipc.acknowledgement(self.world.revision))
+        self._thread("follow api", lambda: self._follow(sock))
 
     def _watch(self) -> None:
         while not self._stopping.wait(RESTART_SECONDS):
+            if not self.api.alive():
+                self._restart_api()
             with self._lock:
                 for child in self.children:
                     if self._stopping.is_set():
@@ -196,42 +373,121 @@ class Serve:
                     if not child.alive():
                         child.start()
                     if child.revision != self.world.revision:
-                        with contextlib.suppress(FabricError):  # the child's log says why; the next round tries again
+                        with contextlib.suppress(FabricError):  # its log says why; the next round tries again
                             child.send(self.world)
 
-    def wait_alive(self, seconds: float = 10.0) -> None:
-        """Wait until every child runs and has the World. Raises FabricError."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            with self._lock:
-                if all(child.alive() and child.revision == self.world.revision for child in self.children):
-                    return
-            time.sleep(0.02)
-        raise FabricError("not every process came back")
+    def _thread(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+        thread.start()
 
-    def _netd_command(self, ends: list[socket.socket]) -> Callable[[int], list[str]]:
+    # -- directories, sockets, command lines ---------------------------------------------------------------------------
+
+    def _make_directories(self) -> None:
+        self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.directory.chmod(0o755)  # ca.pem and bundle.pem are for everybody
+        for name, owner, mode in (
+            ("netd", 0, 0o700),
+            ("logs", 0, 0o700),
+            ("run", 0, 0o711),
+            ("audit", 0, 0o711),
+            ("audit/gateway", GATEWAY_UID, 0o700),
+            ("audit/api", API_UID, 0o700),
+            ("store", API_UID, 0o700),
+        ):
+            path = self.directory / name
+            path.mkdir(mode=mode, exist_ok=True)
+            path.chmod(mode)
+            _give(path, owner)
+
+    def _api_listener(self) -> socket.socket:
+        path = self.api_socket
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        path.chmod(0o600)
+        _give(path, GATEWAY_UID)
+        listener.listen(1024)
+        return listener
+
+    def _readable(self, path: Path) -> int:
+        """A descriptor by which the API process may read a gateway's audit file, and no other."""
+        if not path.exists():
+            path.touch(mode=0o600)
+            _give(path, GATEWAY_UID)
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def _make_children(self) -> None:
+        logs = self.directory / "logs"
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(self.workers)]
+        self._pairs = pairs
+        ends = [pair[0].fileno() for pair in pairs]
+        self.children.append(Child("netd", self._netd_command(ends), ends, logs / "netd.log", required=True))
+        listeners = [listener.fileno() for listener in self.listeners]
+        for index, pair in enumerate(pairs):
+            inherited = [pair[1].fileno(), *listeners, *(self._tls or ())]
+            command = self._gateway_command(index, pair[1].fileno())
+            self.children.append(
+                Child(f"gateway-{index}", command, inherited, logs / f"gateway-{index}.log", self.environment)
+            )
+        for one in self.companions:
+            log = logs / f"{one.name}.log"
+            child = Child(one.name, one.command, list(one.inherited), log, one.environment, one.required)
+            self.children.append(child)
+
+    def _api_command(self, listener: socket.socket, audit: list[int]) -> Callable[[int], list[str]]:
+        settings = self.configuration
+
         def command(feed: int) -> list[str]:
             config = {
                 "feed_fd": feed,
-                "gateway_fds": [end.fileno() for end in ends],
-                "state_directory": str(self.directory / "netd"),
+                "listen_fd": listener.fileno(),
+                "store": str(self.directory / "store"),
+                "audit_file": str(self.directory / "audit" / "api" / "api.jsonl"),
+                "other_audit_fds": audit,
+                "key_file": settings.key_file,
+                "identity": msgspec.to_builtins(settings.identity),
+                "settings": msgspec.to_builtins(settings.settings),
+                "quotas": msgspec.to_builtins(settings.quotas),
+                "endpoint_quotas": msgspec.to_builtins(settings.endpoint_quotas),
+                "domain": settings.domain,
+                "own_certificate": bool(settings.certificate_file),
             }
+            return self._confined(API_UID, "wicketgate.api", config)
+
+        return command
+
+    def _netd_command(self, ends: list[int]) -> Callable[[int], list[str]]:
+        def command(feed: int) -> list[str]:
+            config = {"feed_fd": feed, "gateway_fds": ends, "state_directory": str(self.directory / "netd")}
             return [sys.executable, "-m", "wicketgate.netd", json.dumps(config)]
 
         return command
 
-    def _gateway_command(self, index: int, netd: socket.socket) -> Callable[[int], list[str]]:
+    def _gateway_command(self, index: int, netd: int) -> Callable[[int], list[str]]:
+        # The gateway may open neither the operator's key file nor the store: it gets copies in memory.
+        certificate, key = (f"/proc/self/fd/{number}" for number in self._tls or ())
+
         def command(feed: int) -> list[str]:
             config = {
                 "feed_fd": feed,
-                "netd_fd": netd.fileno(),
+                "netd_fd": netd,
                 "listen_fds": [listener.fileno() for listener in self.listeners],
-                "certificate": str(self.certificate),
-                "key": str(self.key),
-                "audit_file": str(self.audit_files[index]),
+                "certificate": certificate,
+                "key": key,
+                "audit_file": str(self.gateway_audit_files[index]),
+                "api_socket": str(self.api_socket),
                 "worker": index,
             }
-            confine = [self.python, "-m", "wicketgate.kernel.confine", str(GATEWAY_UID)]
-            return [*confine, self.python, "-m", "wicketgate.gateway", json.dumps(config)]
+            return self._confined(GATEWAY_UID, "wicketgate.gateway", config)
 
         return command
+
+    def _confined(self, user_id: int, module: str, config: Mapping[str, object]) -> list[str]:
+        confine = [self.python, "-m", "wicketgate.kernel.confine", str(user_id)]
+        return [*confine, self.python, "-m", module, json.dumps(config)]
+
+
+def _give(path: Path, owner: int) -> None:
+    with contextlib.suppress(OSError):  # where one id is mapped there is nobody to give it to, and no need
+        os.chown(path, owner, owner, follow_symlinks=False)

@@ -1,7 +1,10 @@
 """Framing on the Unix sockets between our own processes: one World feed each, and messages with descriptors.
 
-The feed is a stream: `serve` writes frames (4 bytes length, big-endian, then a World as JSON), the other side answers
-each with 8 bytes, the revision now in force, or `2**64 - 1` followed by a frame with the error in UTF-8.
+    api ── feed ──> serve ── feed ──> netd, gateways, ...
+
+The feed is a stream of frames (4 bytes length, big-endian). Each holds an Update: `W` and a whole World as JSON, or
+`C`, 8 bytes of revision and a Change as JSON, which leads to that revision from the one before. The other side answers each
+with 8 bytes, the revision now in force, or `2**64 - 1` followed by a frame with the error in UTF-8.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ from __future__ import annotations
 import socket
 import struct
 
-from wicketgate.model import WicketgateError
+import msgspec
+
+from wicketgate.model import Change, WicketgateError, World, WorldError, apply_change
 
 LENGTH = struct.Struct("!I")
 REVISION = struct.Struct("!Q")
@@ -38,6 +43,41 @@ def read_frame(sock: socket.socket) -> bytes:
 def frame(data: bytes) -> bytes:
     """`data` as one frame."""
     return LENGTH.pack(len(data)) + data
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API process says first on its feed, as JSON: what it takes its store to know. Acknowledged as 0."""
+
+    certificate: bytes = b""
+    """PEM; empty when the operator has files."""
+    key: bytes = b""
+    ca: bytes = b""
+    root_access_key_id: str = ""
+    """A root credential that was made and has not been shown; else empty."""
+    root_secret_access_key: str = ""
+
+
+def whole(world: World) -> bytes:
+    """An Update that replaces whatever the other side has."""
+    return b"W" + world.to_json()
+
+
+def step(revision: int, change: Change) -> bytes:
+    """An Update to `revision` from the one before."""
+    return b"C" + REVISION.pack(revision) + change.to_json()
+
+
+def updated(world: World | None, update: bytes) -> World:
+    """The World after an Update. Raises WorldError for one that cannot be read or does not fit."""
+    kind, data = update[:1], update[1:]
+    if kind == b"W":
+        return World.from_json(data)
+    if kind != b"C" or world is None or len(data) < REVISION.size:
+        raise WorldError("an update is neither a World nor a Change of a known one")
+    (revision,) = REVISION.unpack_from(data)
+    if revision != world.revision + 1:
+        raise WorldError(f"a Change to revision {revision} came while revision {world.revision} is in force")
+    return apply_change(world, Change.from_json(data[REVISION.size :]))
 
 
 def acknowledgement(revision: int) -> bytes:
@@ -75,15 +115,15 @@ class Feed:
         self._sock = sock
         self._sock.settimeout(patience)
 
-    def publish(self, revision: int, world: bytes) -> None:
-        """Have the process enforce a World and wait until it does.
+    def publish(self, revision: int, update: bytes) -> None:
+        """Have the process enforce the World after an Update, which has this revision, and wait until it does.
 
         Raises FeedRefusal with the process's own words: it goes on with the World before. Raises FeedError when it does
         not answer as it should: the feed is closed then, because an answer that comes late would be taken for the
         answer to the next World; the process ends with its feed and has to be started again.
         """
         try:
-            self._sock.sendall(frame(world))
+            self._sock.sendall(frame(update))
             answered = read_answer(self._sock)
         except RuntimeError as error:
             raise FeedRefusal(f"{self.name} did not apply revision {revision}: {error}") from error

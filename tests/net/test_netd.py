@@ -41,7 +41,7 @@ class Process:
 
     def apply(self, made):
         """Send a World and wait for the answer."""
-        self.feed.sendall(ipc.frame(made.to_json()))
+        self.feed.sendall(ipc.frame(ipc.whole(made)))
         return ipc.read_answer(self.feed)
 
     def dial(self, **options):
@@ -224,7 +224,7 @@ def test_killed_at_any_point_then_reconciled(tmp_path, fabric):
     ]
     for number in range(20):
         process = Process(tmp_path)
-        process.feed.sendall(ipc.frame(worlds[number % 2].to_json()))
+        process.feed.sendall(ipc.frame(ipc.whole(worlds[number % 2])))
         time.sleep(moments.uniform(0.05, 0.35))
         process.process.send_signal(signal.SIGKILL)
         process.process.wait()

@@ -200,7 +200,7 @@ class GatewayProcess:
 
     def enforce(self, world: World) -> None:
         """Feed a World and wait for its acknowledgement."""
-        self.feed.sendall(ipc.frame(world.to_json()))
+        self.feed.sendall(ipc.frame(ipc.whole(world)))
         assert ipc.read_answer(self.feed) == world.revision
 
     def stop(self) -> int:

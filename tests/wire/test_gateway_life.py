@@ -120,7 +120,7 @@ def test_tunnel_outlives_its_key(gateway: GatewayProcess, target: Target):
 
 def test_bad_world_changes_nothing(gateway: GatewayProcess, target: Target):
     """A World that cannot be read is answered with the error; the one before stays in force."""
-    data = b'{"revision": 7, "vpcs": 1}'
+    data = b'W{"revision": 7, "vpcs": 1}'
     gateway.feed.sendall(len(data).to_bytes(4) + data)
     with pytest.raises(RuntimeError, match="not a World"):
         from wicketgate import ipc

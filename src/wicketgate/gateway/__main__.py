@@ -15,8 +15,8 @@ import uvloop
 
 from wicketgate.admit import admit
 from wicketgate.audit import AuditLog
+from wicketgate.follow import follow
 from wicketgate.gateway.config import GatewayConfig, GatewayError, check_unprivileged, tls_context
-from wicketgate.gateway.feed import follow
 from wicketgate.gateway.netd_client import NetdChannel
 from wicketgate.gateway.server import Gateway
 from wicketgate.model import WicketgateError, World
@@ -64,6 +64,7 @@ class _Worker:
             judge=judge,
             tls=self._tls,
             head_timeout=self._config.head_timeout,
+            api_socket=self._config.api_socket,
         )
         self._gateway.start([socket.socket(fileno=fd) for fd in self._config.listen_fds])
 

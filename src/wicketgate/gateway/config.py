@@ -32,6 +32,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """This worker's own audit file."""
     audit_fd: int | None = None
     """That file, open for reading and appending, where the worker may not open it itself."""
+    api_socket: str = ""
+    """Unix socket of the API process; empty = there is none, and only tunnels are served."""
     worker: int = 0
     head_timeout: float = 10.0
     """Seconds for TLS handshake and, again, for the request head."""

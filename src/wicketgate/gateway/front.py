@@ -37,6 +37,9 @@ class Decider(Protocol):
     def no_stranger(self, connection: HeadProtocol) -> None:
         """The connection is over."""
 
+    def hand_on(self, connection: HeadProtocol, data: bytes) -> bool:
+        """Carry a connection that is for the APIs to them, `data` being what was read; False when there are none."""
+
 
 class HeadProtocol(asyncio.Protocol):
     """Reads one request head. After `decide` it only watches for the end of the connection."""
@@ -104,6 +107,8 @@ class HeadProtocol(asyncio.Protocol):
     def _complete(self, data: bytes, early: bytes) -> None:
         self._stop_timer()
         self._data = b""
+        if not head.is_tunnel(data) and self._gateway.hand_on(self, data + _END + early):
+            return
         try:
             request = head.parse(data)
         except HeadRefused as refused:

@@ -84,6 +84,13 @@ def parse(data: bytes) -> Head:
     return Head(query, host, headers, _websocket_key(headers))
 
 
+def is_tunnel(data: bytes) -> bool:
+    """Whether a head asks for the tunnels' path, well-formed or not."""
+    line = data.partition(b"\r\n")[0]
+    target = line.partition(b" ")[2].partition(b" ")[0]
+    return target.partition(b"?")[0] == TUNNEL_PATH.encode()
+
+
 def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     parts = line.split(b" ")
     if len(parts) != 3 or not _TOKEN.fullmatch(parts[0]) or not re.fullmatch(rb"HTTP/\d\.\d", parts[2]):

@@ -17,6 +17,7 @@ import aiofastnet
 from wicketgate.admit import Admission, TunnelCall
 from wicketgate.audit import Attempt, AuditLog, open_event
 from wicketgate.audit.events import Event as AuditEvent
+from wicketgate.gateway import handover
 from wicketgate.gateway.front import HeadProtocol
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import Dialer
@@ -61,12 +62,15 @@ class Gateway:
         judge: Judge,
         tls: ssl.SSLContext,
         head_timeout: float = 10.0,
+        api_socket: str = "",
     ) -> None:
         self.world = world
         self.dialer = dialer
         self.audit = audit
         self.judge = judge
         self.head_timeout = head_timeout
+        self._api_socket = api_socket
+        self._api_connections = 0
         self._admit = admit
         self._tls = tls
         self._listeners: list[socket.socket] = []
@@ -196,6 +200,31 @@ class Gateway:
     def new_request_id(self) -> str:
         """An id for one request: in its answer, in the log, in the audit trail."""
         return str(uuid.uuid4())
+
+    def hand_on(self, connection: HeadProtocol, data: bytes) -> bool:
+        """Carry a connection that is for the APIs to them, `data` being what was read; False when there are none."""
+        if not self._api_socket:
+            return False
+        self.no_stranger(connection)
+        if self._api_connections >= handover.MAX_API_CONNECTIONS:
+            connection.refuse(503, "ServiceUnavailable", "Too many connections to the APIs are open; try again")
+            return True
+        connection.transport.pause_reading()
+        self._spawn(self._carry(connection, data))
+        return True
+
+    async def _carry(self, connection: HeadProtocol, data: bytes) -> None:
+        transport = connection.transport
+        secured = transport.get_extra_info("ssl_object")
+        version = (secured.version() or "") if secured is not None else ""
+        self._api_connections += 1
+        try:
+            await handover.hand_on(self._api_socket, transport, connection.source_ip, version, data)
+        except OSError as error:
+            _logger.error("the API process cannot be reached: %s", error)
+            connection.refuse(503, "ServiceUnavailable", "The API process cannot be reached; try again")
+        finally:
+            self._api_connections -= 1
 
     def decide(self, connection: HeadProtocol, request: Head, early: bytes) -> None:
         """Admit or refuse one request; the answer follows once its audit record is on disk."""

@@ -16,6 +16,7 @@ from wicketgate import ipc
 from wicketgate.kernel.dial import dial
 from wicketgate.kernel.fabric import Fabric
 from wicketgate.model import CONNECTABLE_STATES, Endpoint, FabricError, World, WorldError
+from wicketgate.netd import listeners
 from wicketgate.netd.reuse import UrlMemory
 from wicketgate.netd.slots import Slots
 from wicketgate.tunnel.dial import DialReply, DialRequest, RefusalKind
@@ -31,6 +32,8 @@ class NetdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """SOCK_SEQPACKET sockets, one a gateway worker."""
     state_directory: str
     """Where slots live; only netd may enter it."""
+    metadata_fds: list[int] = []
+    """SOCK_SEQPACKET sockets to the metadata process: it asks for listening sockets."""
 
 
 class _Refused(Exception):  # never leaves this module
@@ -59,6 +62,10 @@ class Netd:
                 gateway = socket.socket(fileno=descriptor)
                 gateway.setblocking(False)
                 selector.register(gateway, selectors.EVENT_READ, gateway)
+            for descriptor in self.config.metadata_fds:
+                metadata = socket.socket(fileno=descriptor)
+                metadata.setblocking(False)
+                selector.register(metadata, selectors.EVENT_READ, metadata)
             while True:
                 for key, _ in selector.select():
                     if key.data is None:
@@ -66,13 +73,15 @@ class Netd:
                             self._read_world(feed)
                         except EOFError:
                             return
+                    elif key.fd in self.config.metadata_fds:
+                        listeners.serve(key.data, self.world)
                     else:
                         self._serve(key.data, slots)
 
     def _read_world(self, feed: socket.socket) -> None:
         data = ipc.read_frame(feed)
         try:
-            world = World.from_json(data)
+            world = ipc.updated(self.world, data)
             self.fabric.apply(world)
         except (FabricError, WorldError) as error:
             feed.sendall(ipc.failure(f"{error}{self._put_back()}"))

@@ -1,0 +1,139 @@
+"""`python -m wicketgate.api CONFIG`: started by `serve`, unprivileged; the only process that opens the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from wicketgate import ipc, pki
+from wicketgate.api.config import ApiConfig
+from wicketgate.api.http import Connection
+from wicketgate.api.server import Api
+from wicketgate.api.writer import Writer
+from wicketgate.audit import AuditLog
+from wicketgate.control.endpoints import dns_name
+from wicketgate.model import AccessKey, Change, Resource, WicketgateError, World, apply_change
+from wicketgate.store import RootCredential, Store, open_store, root_credential, root_credential_shown
+from wicketgate.tunnel.names import public_names
+
+_logger = logging.getLogger("wicketgate.api")
+
+ACKNOWLEDGE_SECONDS = 90.0
+"""How long `serve` may take to have everything follow; above what it gives its children."""
+
+
+class _Vault:
+    """`pki.Vault` in the store, sealed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, name: str) -> bytes | None:
+        return self._store.secret(f"pki/{name}")
+
+    def put(self, name: str, data: bytes) -> None:
+        self._store.put_secret(f"pki/{name}", data)
+
+
+def certificate_names(world: World, domain: str) -> tuple[str, ...]:
+    """The DNS names that clients use: of the APIs, and one wildcard for each form of endpoints' names."""
+    apis = (f"api.{domain}", f"*.{world.region}.{domain}")
+    return (*apis, *public_names(dns_name(world, "*", domain)))
+
+
+def _open(config: ApiConfig, store: Store, feed: ipc.Feed) -> World:
+    """Tell `serve` what it needs, then the World; returns it when it is in force."""
+    world = store.load()
+    given = os.environ.get("WICKETGATE_ROOT_ACCESS_KEY_ID"), os.environ.get("WICKETGATE_ROOT_SECRET_ACCESS_KEY")
+    chosen = RootCredential(access_key_id=given[0], secret_access_key=given[1]) if given[0] and given[1] else None
+    root = root_credential(store, chosen)
+    opening = ipc.Opening()
+    if not config.own_certificate:
+        issued = pki.issue(_Vault(store), certificate_names(world, config.domain))
+        opening = ipc.Opening(certificate=issued.certificate, key=issued.key, ca=issued.ca)
+    if root.to_be_shown:
+        opening = msgspec.structs.replace(
+            opening, root_access_key_id=root.access_key_id, root_secret_access_key=root.secret_access_key
+        )
+    feed.publish(0, msgspec.json.encode(opening))
+    if root.to_be_shown:
+        root_credential_shown(store)
+    world = _brought_up_to_date(config, store, world, root)
+    feed.publish(world.revision, ipc.whole(world))
+    return world
+
+
+def _brought_up_to_date(config: ApiConfig, store: Store, world: World, root: RootCredential) -> World:
+    """The World with this start's settings and root credential, committed if they differ."""
+    puts: list[Resource] = [] if world.settings == config.settings else [config.settings]
+    key = AccessKey(id=root.access_key_id, secret=root.secret_access_key)
+    there = [one for one in world.access_keys if not one.user_name and not one.role_name]
+    deletes = [("access-key", one.id) for one in there if one.id != key.id]
+    if not any((one.id, one.secret) == (key.id, key.secret) for one in there):
+        puts.append(key)
+    change = Change(puts=tuple(puts), deletes=tuple(deletes), time=time.time())
+    if change.empty:
+        return world
+    after = apply_change(world, change)
+    store.commit(change, world.revision)
+    return after
+
+
+async def _serve(config: ApiConfig, store: Store, feed: ipc.Feed, world: World) -> None:
+    loop = asyncio.get_running_loop()
+    audit = AuditLog(Path(config.audit_file))
+    audit.start()
+    writer = Writer(store, feed, world)
+    paths: Sequence[Path] = [Path(config.audit_file), *(Path(f"/proc/self/fd/{fd}") for fd in config.other_audit_fds)]
+    values = {"quotas": (config.quotas, config.endpoint_quotas), "domain": (config.domain,)}
+    api = Api(writer, audit, paths, values)
+    api.warm()
+    connections: set[Connection] = set()
+    server = await loop.create_unix_server(
+        lambda: Connection(api.handle, connections), sock=socket.socket(fileno=config.listen_fd)
+    )
+    ended = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+    ticking = loop.create_task(writer.tick())
+    try:
+        await ended.wait()
+    finally:
+        server.close()
+        for connection in list(connections):
+            connection.close()
+        ticking.cancel()
+        await writer.close()
+        audit.stop()
+
+
+def main() -> int:
+    """Run; the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, which ends us
+    try:
+        config = msgspec.json.decode(sys.argv[1], type=ApiConfig)
+        store = open_store(
+            Path(config.store), key_file=Path(config.key_file) if config.key_file else None, identity=config.identity
+        )
+        feed = ipc.Feed("serve", socket.socket(fileno=config.feed_fd), ACKNOWLEDGE_SECONDS)
+        world = _open(config, store, feed)
+        uvloop.run(_serve(config, store, feed, world))
+        store.close()
+    except WicketgateError as error:
+        sys.stderr.write(f"wicketgate api: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""The one writer: what is decided is kept, then enforced, then acknowledged.
+
+    decide ──> store (on disk) ──> Serve ──> netd, gateways ──> the World in force
+                                     |
+                                     +-- cannot be enforced ──> the inverse Change, and an error
+
+One Change at a time. A crash between store and enforcement heals itself: the next start publishes what the store has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NoReturn
+
+from wicketgate import ipc
+from wicketgate.control import endpoints, instances
+from wicketgate.model import ApiError, Change, World, WorldError, apply_change
+from wicketgate.model.change import inverse
+from wicketgate.store import Store, StoreError, TokenUse
+
+_logger = logging.getLogger("wicketgate.api")
+
+_ON_THE_WAY: Final = frozenset({"pending", "stopping", "shutting-down"})
+TICK_SECONDS: Final = 30.0
+"""How often what has run out is forgotten: pushed keys, sessions, instances that ended."""
+SESSIONS_KEPT: Final = 600.0
+"""Seconds after its end for which a temporary access key is known, so that its use is told to be expired."""
+
+
+class Writer:
+    """The World in force, and the only way to another one."""
+
+    def __init__(self, store: Store, feed: ipc.Feed, world: World) -> None:
+        self.world = world
+        self.store = store
+        self.lock = asyncio.Lock()
+        """Held while something is decided that is to be committed."""
+        self._feed = feed
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def commit(self, change: Change, token: TokenUse | None = None) -> None:
+        """Keep a Change and have it enforced; the caller holds `lock`.
+
+        Raises ApiError: InternalError when it could not be enforced (it was undone), ServiceUnavailable when it could
+        not be kept (nothing was changed).
+        """
+        try:
+            after = apply_change(self.world, change)
+        except WorldError as error:
+            _logger.error("a Change that contradicts the World: %s", error)
+            raise ApiError("InternalError", f"The change would leave a contradiction: {error}", 500) from error
+        loop = asyncio.get_running_loop()
+        self.world, failed = await loop.run_in_executor(self._thread, self._commit, change, after, token)
+        if failed is not None:
+            raise failed
+        if _begins(change):
+            self._later(self.settle())
+
+    def _commit(self, change: Change, after: World, token: TokenUse | None) -> tuple[World, ApiError | None]:
+        """In the writing thread. Returns the World then in force, and what went wrong."""
+        before = self.world
+        try:
+            self.store.commit(change, before.revision, token=token)
+        except StoreError as error:
+            _logger.error("a Change could not be kept: %s", error)
+            return before, ApiError("ServiceUnavailable", f"The change could not be kept: {error}", 503)
+        try:
+            self._feed.publish(after.revision, ipc.step(after.revision, change))
+        except ipc.FeedRefusal as refusal:
+            _logger.error("a Change could not be enforced: %s", refusal)
+            undone = self._undo(change, before, after, token)
+            return undone, ApiError("InternalError", f"The change could not be enforced and was undone: {refusal}", 500)
+        except ipc.FeedError as error:
+            self._give_up(error)
+        return after, None
+
+    def _undo(self, change: Change, before: World, after: World, token: TokenUse | None) -> World:
+        undo = inverse(before, change)
+        try:
+            self.store.commit(undo, after.revision, forget=token)
+            restored = apply_change(after, undo)
+            self._feed.publish(restored.revision, ipc.whole(restored))
+        except (StoreError, WorldError, ipc.FeedError) as error:
+            self._give_up(error)
+        return restored
+
+    def _give_up(self, error: Exception) -> NoReturn:
+        """What is in force is unknown: end, so that the next start begins from what the store has."""
+        _logger.critical("the API process ends, for nobody could tell what is in force: %s", error)
+        logging.shutdown()
+        os._exit(1)
+
+    # -- what follows --------------------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """End the transitions that everything has followed, until there is none."""
+        async with self.lock:
+            while not (change := self._settled()).empty:
+                try:
+                    await self.commit(change)
+                except ApiError as error:
+                    _logger.error("a transition cannot be ended: %s", error)
+                    return
+
+    def _settled(self) -> Change:
+        now = time.time()
+        ended = endpoints.settle(self.world, now), instances.settle(self.world, now)
+        return Change(
+            puts=tuple(put for change in ended for put in change.puts),
+            deletes=tuple(key for change in ended for key in change.deletes),
+            time=now,
+        )
+
+    async def tick(self) -> None:
+        """Forget what has run out, again and again."""
+        while True:
+            await self.settle()
+            async with self.lock:
+                change = self._run_out(time.time())
+                if not change.empty:
+                    try:
+                        await self.commit(change)
+                    except ApiError as error:
+                        _logger.error("what has run out cannot be forgotten: %s", error)
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _run_out(self, now: float) -> Change:
+        keys = [("pushed-key", key.id) for key in self.world.pushed_keys if key.expires <= now]
+        sessions = [
+            ("access-key", key.id)
+            for key in self.world.access_keys
+            if key.expires is not None and key.expires + SESSIONS_KEPT <= now
+        ]
+        return Change(deletes=(*keys, *sessions), time=now)
+
+    def _later(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Let what is under way come to its end."""
+        async with self.lock:
+            self._thread.shutdown()
+
+
+def _begins(change: Change) -> bool:
+    """Whether a Change puts something on its way that has to be ended."""
+    states = (getattr(put, "state", "") for put in change.puts)
+    return any(state in _ON_THE_WAY or state.endswith("-in-progress") for state in states)

@@ -1,0 +1,79 @@
+"""API calls: handed on to the API process, byte by byte, once TLS has ended here.
+
+    client ==TLS==> gateway ──Unix socket──> api
+
+Whatever is asked at another path than the tunnel's is no business of the gateway's: it adds a preamble that says from
+whom the connection is and carries bytes both ways, with bounded buffers. An API process that starts again loses no
+connection that waits: `serve` keeps its listening socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from typing import Any, Final
+
+_LENGTH: Final = struct.Struct("!H")
+MAX_API_CONNECTIONS: Final = 1024
+"""Of one worker. More are answered 503, so that they cannot keep anybody from a tunnel."""
+
+
+class _Side(asyncio.Protocol):
+    """One side of a connection that was handed on."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.other: _Side | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(data)
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+class ClientSide(_Side):
+    """The client's side, after its first request head was read."""
+
+    def __init__(self, transport: Any) -> None:
+        super().__init__()
+        self.transport = transport
+        self.lost = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.lost.set()
+
+
+async def hand_on(path: str, transport: Any, source_ip: str, tls_version: str, data: bytes) -> None:
+    """Carry a client's connection, whose first bytes were `data`, to the API process, until either side ends it.
+
+    The client's transport is paused when this is called. Raises OSError when the API process cannot be reached.
+    """
+    client = ClientSide(transport)
+    transport.set_protocol(client)
+    loop = asyncio.get_running_loop()
+    api_transport, api = await loop.create_unix_connection(_Side, path)
+    api.other, client.other = client, api
+    if client.lost.is_set():
+        api_transport.close()
+        return
+    peer = json.dumps({"source_ip": source_ip, "tls_version": tls_version}).encode()
+    api_transport.write(_LENGTH.pack(len(peer)) + peer + data)
+    transport.resume_reading()
+    await client.lost.wait()

@@ -1,0 +1,24 @@
+"""API tests: a real deployment each session, called from outside by the stock SDK. Run inside the sandbox."""
+
+import pytest
+
+from tests.api.deployment import deployed
+
+
+@pytest.fixture(scope="session")
+def deployment():
+    """A deployment with generous quotas, shared by the session: tests make their own VPCs and users."""
+    with deployed("shared", vpcs_per_region=1000, endpoints_per_region=100) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def ec2(deployment):
+    """An EC2 client with the root credential."""
+    return deployment.client("ec2")
+
+
+@pytest.fixture(scope="session")
+def iam(deployment):
+    """An IAM client with the root credential."""
+    return deployment.client("iam")
