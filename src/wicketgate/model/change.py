@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from wicketgate.model.check import check_change
 from wicketgate.model.errors import WorldError
 from wicketgate.model.world import (
     AccessKey,
@@ -55,7 +56,8 @@ KINDS: dict[str, type[Resource]] = {
 }
 """Resource kind, as stored and as AWS's tags call it, -> its type."""
 
-_FIELDS = {
+_FIELDS: dict[type[Resource], str] = {
+    Settings: "settings",
     Vpc: "vpcs",
     Subnet: "subnets",
     SecurityGroup: "groups",
@@ -69,6 +71,7 @@ _FIELDS = {
     AccessKey: "access_keys",
     PushedKey: "pushed_keys",
 }
+"""Type -> field of the World, where it has its kind of resource."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +131,7 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
+_KIND_OF_FIELD = {_FIELDS[cls]: kind for kind, cls in KINDS.items()}
 
 
 def kind_of(resource: Resource) -> str:
@@ -148,27 +152,34 @@ def id_of(resource: Resource) -> str:
 def apply_change(world: World, change: Change) -> World:
     """The World after a Change, one revision on, checked. Puts keep their place, new ones come last.
 
-    Raises WorldError when the Change deletes what is not there or leaves a contradiction; nothing has changed then.
+    `world` has passed its own check: only what the Change can have broken is looked at again. Raises WorldError when
+    the Change deletes what is not there or leaves a contradiction; nothing has changed then.
     """
+    puts, gone = _by_field(change)
     fields: dict[str, object] = {"revision": world.revision + 1}
-    for kind, cls in KINDS.items():
-        puts = {id_of(one): one for one in change.puts if type(one) is cls}
-        gone = {resource_id for deleted, resource_id in change.deletes if deleted == kind}
-        if cls is Settings:
-            fields |= {"settings": puts[""]} if puts else {}
-        elif puts or gone:
-            fields[_FIELDS[cls]] = _merged(getattr(world, _FIELDS[cls]), puts, gone, kind)
-    changed: World = msgspec.structs.replace(world, **fields)
-    changed.check()
+    if "settings" in puts:
+        fields["settings"] = puts.pop("settings")[""]
+    by_id: dict[str, dict[str, Resource]] = {}
+    for field in puts.keys() | gone.keys():
+        there, put, deleted = world.by_id(field), puts.get(field, {}), gone.get(field, set())
+        if not deleted <= there.keys():
+            unknown = min(deleted - there.keys())
+            raise WorldError(f"{_KIND_OF_FIELD[field]} {unknown} does not exist, so it cannot be deleted")
+        fields[field] = _merged(getattr(world, field), there, put, deleted)
+        by_id[field] = there | put
+        for resource_id in deleted:
+            del by_id[field][resource_id]
+    changed = world.replaced(fields, by_id)
+    check_change(changed, world, {field: puts.get(field, {}).keys() | gone.get(field, set()) for field in by_id})
     return changed
 
 
 def inverse(world: World, change: Change) -> Change:
     """The Change that leads back to `world` after `change`: what is committed when the kernel cannot follow."""
-    before = {(kind, id_of(one)): one for kind, one in _all(world)}
-    touched = [(kind_of(one), id_of(one)) for one in change.puts] + list(change.deletes)
+    touched = dict.fromkeys([(kind_of(one), id_of(one)) for one in change.puts] + list(change.deletes))
+    before = {key: one for key in touched if (one := _there(world, *key)) is not None}
     return Change(
-        puts=tuple(before[key] for key in touched if key in before),
+        puts=tuple(before.values()),
         deletes=tuple(key for key in touched if key not in before),
         caller=change.caller,
         request_id=change.request_id,
@@ -176,17 +187,32 @@ def inverse(world: World, change: Change) -> Change:
     )
 
 
-def _all(world: World) -> list[tuple[str, Resource]]:
-    found: list[tuple[str, Resource]] = [("settings", world.settings)]
-    for kind, cls in KINDS.items():
-        if cls is not Settings:
-            found += [(kind, one) for one in getattr(world, _FIELDS[cls])]
+def _there(world: World, kind: str, resource_id: str) -> Resource | None:
+    if kind == "settings":
+        return world.settings
+    found: Resource | None = world.by_id(_FIELDS[KINDS[kind]]).get(resource_id)
     return found
 
 
-def _merged(there: tuple[Resource, ...], puts: dict[str, Resource], gone: set[str], kind: str) -> tuple[Resource, ...]:
-    known = {id_of(one) for one in there}
-    if gone - known:
-        raise WorldError(f"{kind} {min(gone - known)} does not exist, so it cannot be deleted")
-    kept = [puts.get(id_of(one), one) for one in there if id_of(one) not in gone]
-    return (*kept, *(one for resource_id, one in puts.items() if resource_id not in known))
+def _by_field(change: Change) -> tuple[dict[str, dict[str, Resource]], dict[str, set[str]]]:
+    """What a Change puts and deletes: field of the World -> id -> resource, and field -> ids."""
+    puts: dict[str, dict[str, Resource]] = {}
+    for one in change.puts:
+        puts.setdefault(_FIELDS[type(one)], {})[id_of(one)] = one
+    gone: dict[str, set[str]] = {}
+    for kind, resource_id in change.deletes:
+        if kind not in KINDS or KINDS[kind] is Settings:
+            raise WorldError(f"{kind} {resource_id} cannot be deleted: it is no kind of resource that can be")
+        gone.setdefault(_FIELDS[KINDS[kind]], set()).add(resource_id)
+    return puts, gone
+
+
+def _merged(
+    there: tuple[Resource, ...], by_id: dict[str, Resource], puts: dict[str, Resource], gone: set[str]
+) -> tuple[Resource, ...]:
+    """The resources with `puts` and without `gone`; found by identity, because ids cost more to ask for."""
+    new = {id(by_id[one]): resource for one, resource in puts.items() if one in by_id}
+    kept = [new.get(id(one), one) for one in there] if new else list(there)
+    if gone:
+        kept = [one for one in kept if id_of(one) not in gone]
+    return (*kept, *(one for resource_id, one in puts.items() if resource_id not in by_id))

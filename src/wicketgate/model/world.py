@@ -10,12 +10,13 @@ contradiction.
 from __future__ import annotations
 
 import ipaddress
-import re
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from wicketgate.model.check import check_world
 from wicketgate.model.errors import WorldError
 
 CONNECTABLE_STATES = frozenset({"create-complete", "update-in-progress", "update-complete", "update-failed"})
@@ -23,10 +24,6 @@ CONNECTABLE_STATES = frozenset({"create-complete", "update-in-progress", "update
 
 PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 """The protocols that rules may name (EC2 API, IpPermission), by their IANA numbers."""
-
-_LINK = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,14}")
-_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_RESERVED_LINKS = frozenset({"lo", "all", "default", "void", "void-peer"})
 
 IPv4or6Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -466,6 +463,46 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
     def _managed_policies(self) -> dict[str, ManagedPolicy]:
         return {policy.arn: policy for policy in self.managed_policies}
 
+    @cached_property
+    def _pushed_keys(self) -> dict[str, PushedKey]:
+        return {thing.id: thing for thing in self.pushed_keys}
+
+    @cached_property
+    def _members(self) -> dict[str, tuple[NetworkInterface, ...]]:
+        return _grouped((group_id, eni) for eni in self.interfaces for group_id in dict.fromkeys(eni.group_ids))
+
+    @cached_property
+    def _interfaces_by_vpc(self) -> dict[str, tuple[NetworkInterface, ...]]:
+        return _grouped(
+            (subnet.vpc_id, eni) for eni in self.interfaces if (subnet := self.subnet(eni.subnet_id)) is not None
+        )
+
+    @cached_property
+    def _interfaces_by_address(self) -> dict[tuple[str, str], NetworkInterface]:
+        by_vpc = self._interfaces_by_vpc.items()
+        return {(vpc_id, eni.private_ip_address): eni for vpc_id, there in by_vpc for eni in there}
+
+    @cached_property
+    def _endpoints_by_interface(self) -> dict[str, Endpoint]:
+        return {endpoint.interface_id: endpoint for endpoint in reversed(self.endpoints)}
+
+    def by_id(self, field: str) -> dict[str, Any]:
+        """The look-up of a field, e.g. `groups`: id, as `id_of` in `change.py` has it, -> resource. Not to change."""
+        found: dict[str, Any] = getattr(self, f"_{field}")
+        return found
+
+    def replaced(self, fields: Mapping[str, Any], by_id: Mapping[str, dict[str, Any]]) -> World:
+        """This World with other fields, unchecked, and their new look-ups by id, so that they need not be made.
+
+        What is looked up in none of these fields is shared with this World.
+        """
+        new: World = msgspec.structs.replace(self, **fields)
+        for name, sources in _LOOK_UPS.items():
+            if name in self.__dict__ and fields.keys().isdisjoint(sources):
+                new.__dict__[name] = self.__dict__[name]
+        new.__dict__.update({f"_{field}": found for field, found in by_id.items()})
+        return new
+
     def vpc(self, vpc_id: str) -> Vpc | None:
         """The VPC with this id."""
         return self._vpcs.get(vpc_id)
@@ -552,7 +589,7 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
 
     def members(self, group_id: str) -> tuple[NetworkInterface, ...]:
         """The network interfaces that carry the group."""
-        return tuple(eni for eni in self.interfaces if group_id in eni.group_ids)
+        return self._members.get(group_id, ())
 
     def vpc_of_subnet(self, subnet_id: str) -> Vpc:
         """The VPC of a subnet that exists; raises WorldError otherwise."""
@@ -564,16 +601,15 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
 
     def interfaces_of_vpc(self, vpc_id: str) -> tuple[NetworkInterface, ...]:
         """The network interfaces in a VPC."""
-        subnet_ids = {subnet.id for subnet in self.subnets if subnet.vpc_id == vpc_id}
-        return tuple(eni for eni in self.interfaces if eni.subnet_id in subnet_ids)
+        return self._interfaces_by_vpc.get(vpc_id, ())
 
     def interface_at(self, vpc_id: str, address: str) -> NetworkInterface | None:
         """The network interface of a VPC that holds a private address."""
-        return next((eni for eni in self.interfaces_of_vpc(vpc_id) if eni.private_ip_address == address), None)
+        return self._interfaces_by_address.get((vpc_id, address))
 
     def endpoint_of_interface(self, interface_id: str) -> Endpoint | None:
         """The endpoint whose network interface this is."""
-        return next((endpoint for endpoint in self.endpoints if endpoint.interface_id == interface_id), None)
+        return self._endpoints_by_interface.get(interface_id)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -607,152 +643,35 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
 
     def check(self) -> None:
         """Raise WorldError for the first contradiction: a dangling id, an address outside its subnet, a duplicate."""
-        for kind in ("vpcs", "subnets", "groups", "interfaces", "instances", "endpoints", "access_keys"):
-            ids = [thing.id for thing in getattr(self, kind)]
-            if len(ids) != len(set(ids)):
-                twice = next(one for one in ids if ids.count(one) > 1)
-                raise WorldError(f"{kind}: {twice} exists twice")
-        self._check_ranges()
-        self._check_groups()
-        self._check_interfaces()
-        self._check_endpoints()
-        self._check_identity()
-
-    def _check_identity(self) -> None:
-        """Names are unique without regard to case, as IAM has it; what is referred to exists."""
-        for kind in ("users", "user_groups", "roles", "managed_policies"):
-            names = [one.name.lower() for one in getattr(self, kind)]
-            if len(names) != len(set(names)):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise WorldError(f"{kind}: the name {twice} exists twice")
-        owners: list[User | UserGroup | Role] = [*self.users, *self.user_groups, *self.roles]
-        for owner in owners:
-            for arn in owner.attached:
-                if self.managed_policy(arn) is None:
-                    raise WorldError(f"{owner.name}: policy {arn} does not exist")
-        for user in self.users:
-            for name in user.groups:
-                if self.user_group(name) is None:
-                    raise WorldError(f"user {user.name}: group {name} does not exist")
-        for policy in self.managed_policies:
-            if all(version.id != policy.default_version for version in policy.versions):
-                raise WorldError(f"policy {policy.arn}: version {policy.default_version} does not exist")
-        for key in self.access_keys:
-            if key.role_name and self.role(key.role_name) is None:
-                raise WorldError(f"access key {key.id}: role {key.role_name} does not exist")
-
-    def _check_ranges(self) -> None:
-        for vpc in self.vpcs:
-            _ipv4_network(vpc.id, vpc.cidr_block)
-        for subnet in self.subnets:
-            parent = self.vpc(subnet.vpc_id)
-            if parent is None:
-                raise WorldError(f"subnet {subnet.id}: VPC {subnet.vpc_id} does not exist")
-            if not _ipv4_network(subnet.id, subnet.cidr_block).subnet_of(parent.network):
-                raise WorldError(f"subnet {subnet.id}: {subnet.cidr_block} is not inside {parent.cidr_block}")
-            for other in self.subnets:
-                if other.id < subnet.id and other.vpc_id == subnet.vpc_id and other.network.overlaps(subnet.network):
-                    raise WorldError(f"subnet {subnet.id}: {subnet.cidr_block} overlaps {other.id}")
-
-    def _check_groups(self) -> None:
-        for group in self.groups:
-            if not _ID.fullmatch(group.id):
-                raise WorldError(f"group {group.id!r}: an id has letters, digits and hyphens")
-            if self.vpc(group.vpc_id) is None:
-                raise WorldError(f"group {group.id}: VPC {group.vpc_id} does not exist")
-            for rule in group.rules:
-                peers = [p for p in (rule.cidr_ipv4, rule.cidr_ipv6, rule.referenced_group_id) if p is not None]
-                if len(peers) != 1:
-                    raise WorldError(
-                        f"rule {rule.id}: exactly one of cidr_ipv4, cidr_ipv6, referenced_group_id is needed"
-                    )
-                _check_rule(rule)
-                if rule.referenced_group_id is not None:
-                    other = self.group(rule.referenced_group_id)
-                    if other is None or other.vpc_id != group.vpc_id:
-                        raise WorldError(
-                            f"rule {rule.id}: group {rule.referenced_group_id} does not exist in {group.vpc_id}"
-                        )
-
-    def _check_interfaces(self) -> None:
-        seen: set[tuple[str, str]] = set()
-        for eni in self.interfaces:
-            subnet = self.subnet(eni.subnet_id)
-            if subnet is None:
-                raise WorldError(f"interface {eni.id}: subnet {eni.subnet_id} does not exist")
-            if not _LINK.fullmatch(eni.link) or eni.link in _RESERVED_LINKS:
-                raise WorldError(f"interface {eni.id}: {eni.link!r} cannot be a link's name")
-            _check_address(eni, subnet)
-            for kind, value in (("address", eni.private_ip_address), ("link", eni.link)):
-                if (subnet.vpc_id + kind, value) in seen:
-                    raise WorldError(f"interface {eni.id}: {kind} {value} is taken in {subnet.vpc_id}")
-                seen.add((subnet.vpc_id + kind, value))
-            if not eni.group_ids:
-                raise WorldError(f"interface {eni.id}: a network interface carries at least one security group")
-            for group_id in eni.group_ids:
-                group = self.group(group_id)
-                if group is None or group.vpc_id != subnet.vpc_id:
-                    raise WorldError(f"interface {eni.id}: group {group_id} does not exist in {subnet.vpc_id}")
-        owned = [(one.id, one.interface_id) for one in self.instances]
-        owned += [(one.id, one.interface_id) for one in self.endpoints]
-        for owner_id, interface_id in owned:
-            if self.interface(interface_id) is None:
-                raise WorldError(f"{owner_id}: interface {interface_id} does not exist")
-        for key in self.access_keys:
-            if key.user_name and self.user(key.user_name) is None:
-                raise WorldError(f"access key {key.id}: user {key.user_name} does not exist")
-
-    def _check_endpoints(self) -> None:
-        taken: set[tuple[str, int]] = set()
-        for endpoint in self.endpoints:
-            if self.subnet(endpoint.subnet_id) is None:
-                raise WorldError(f"{endpoint.id}: subnet {endpoint.subnet_id} does not exist")
-            if not 1 <= endpoint.index <= 4095:
-                raise WorldError(f"{endpoint.id}: index {endpoint.index} is not within 1-4095")
-            interface = self._interfaces[endpoint.interface_id]
-            vpc = self.vpc_of_subnet(endpoint.subnet_id)
-            if self.vpc_of_subnet(interface.subnet_id) != vpc:
-                raise WorldError(f"{endpoint.id}: interface {interface.id} is not in {vpc.id}")
-            if (vpc.id, endpoint.index) in taken:
-                raise WorldError(f"{endpoint.id}: index {endpoint.index} is taken in {vpc.id}")
-            taken.add((vpc.id, endpoint.index))
+        check_world(self)
 
 
-def _ipv4_network(owner: str, text: str) -> ipaddress.IPv4Network:
-    try:
-        return ipaddress.IPv4Network(text)
-    except ValueError as error:
-        raise WorldError(f"{owner}: {text!r} is no IPv4 range: {error}") from error
+_LOOK_UPS: dict[str, frozenset[str]] = {
+    "_vpcs": frozenset({"vpcs"}),
+    "_subnets": frozenset({"subnets"}),
+    "_groups": frozenset({"groups"}),
+    "_interfaces": frozenset({"interfaces"}),
+    "_instances": frozenset({"instances"}),
+    "_endpoints": frozenset({"endpoints"}),
+    "_access_keys": frozenset({"access_keys"}),
+    "_users": frozenset({"users"}),
+    "_user_groups": frozenset({"user_groups"}),
+    "_roles": frozenset({"roles"}),
+    "_managed_policies": frozenset({"managed_policies"}),
+    "_pushed_keys": frozenset({"pushed_keys"}),
+    "_members": frozenset({"interfaces"}),
+    "_interfaces_by_vpc": frozenset({"interfaces", "subnets"}),
+    "_interfaces_by_address": frozenset({"interfaces", "subnets"}),
+    "_endpoints_by_interface": frozenset({"endpoints"}),
+}
+"""Cached look-ups of the World -> the fields they are made from."""
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
-def _check_address(eni: NetworkInterface, subnet: Subnet) -> None:
-    """The address is one of the subnet's that an interface may hold: not its base, router or broadcast address."""
-    network, text = subnet.network, eni.private_ip_address
-    try:
-        address = ipaddress.IPv4Address(text)
-    except ValueError as error:
-        raise WorldError(f"interface {eni.id}: {text!r} is no IPv4 address") from error
-    if address not in network:
-        raise WorldError(f"interface {eni.id}: {text} is not inside {subnet.cidr_block}")
-    if text in (str(network.network_address), subnet.router_address, str(network.broadcast_address)):
-        raise WorldError(f"interface {eni.id}: {text} is reserved in {subnet.cidr_block}")
-
-
-def _check_rule(rule: SecurityGroupRule) -> None:
-    """Protocol, ports and range are such as can be enforced."""
-    named = rule.ip_protocol in ("-1", "tcp", "udp", "icmp", "icmpv6")
-    if not named and not (rule.ip_protocol.isdecimal() and int(rule.ip_protocol) <= 255):
-        raise WorldError(f"rule {rule.id}: {rule.ip_protocol!r} is no protocol: a name, -1 or a number to 255")
-    if rule.ip_protocol in ("tcp", "udp", "6", "17") and not 0 <= rule.from_port <= rule.to_port <= 65535:
-        raise WorldError(f"rule {rule.id}: {rule.from_port}-{rule.to_port} is no port range within 0-65535")
-    if not _ID.fullmatch(rule.id):
-        raise WorldError(f"rule {rule.id!r}: an id has letters, digits and hyphens")
-    text = rule.cidr_ipv4 or rule.cidr_ipv6
-    if text is None:
-        return
-    try:
-        network = ipaddress.ip_network(text)
-    except ValueError as error:
-        raise WorldError(f"rule {rule.id}: {text!r} is no address range: {error}") from error
-    if network.version != (4 if rule.cidr_ipv4 else 6):
-        raise WorldError(f"rule {rule.id}: {text} is of the other address family")
+def _grouped(pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, tuple[_Value, ...]]:
+    found: dict[_Key, list[_Value]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return {key: tuple(values) for key, values in found.items()}
