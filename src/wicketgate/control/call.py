@@ -26,6 +26,7 @@ class Caller:
     """The same, with its policies; None in tests that need none."""
     access_key_id: str = ""
     source_ip: str = ""
+    user_agent: str = ""
 
 
 @dataclass(frozen=True)
