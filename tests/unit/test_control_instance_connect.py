@@ -24,7 +24,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHHHHnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
 SEND = operations()["ec2-instance-connect", "SendSSHPublicKey"]
 GOOD = {"InstanceId": RUNNING, "InstanceOSUser": "ec2-user", "SSHPublicKey": KEY}
-ERRORS = tomllib.loads((GOLDEN / "errors-instance-connect.toml").read_text(encoding="utf-8"))["error"]
+ERRORS = tomllib.loads((GOLDEN / "errors.toml").read_text(encoding="utf-8"))["instance-connect"]
 SIGNER = ssh_signer.ensure(Memory(), "us-east-1", "wicketgate.test")
 
 

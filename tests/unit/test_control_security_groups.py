@@ -12,8 +12,8 @@ from wicketgate.control.common import Quotas
 from wicketgate.control.security_groups import default_group_of, default_security_group
 from wicketgate.model import ApiError, SecurityGroup, World
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "errors-security-groups.toml"
-ERRORS = tomllib.loads(GOLDEN.read_text(encoding="utf-8"))["error"]
+GOLDEN = Path(__file__).parent.parent / "golden" / "errors.toml"
+ERRORS = tomllib.loads(GOLDEN.read_text(encoding="utf-8"))["security-groups"]
 
 ACTIONS = {
     "AuthorizeSecurityGroupEgress",

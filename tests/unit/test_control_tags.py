@@ -1,4 +1,4 @@
-"""Tags: create, delete, describe on every kind of resource. (Refusals stand in errors-network.toml.)"""
+"""Tags: create, delete, describe on every kind of resource. (Refusals stand in the network's part of errors.toml.)"""
 
 import pytest
 from hypothesis import given
