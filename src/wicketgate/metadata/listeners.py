@@ -1,0 +1,88 @@
+"""Our side of netd's listening sockets: one for each VPC there is, asked for until it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from wicketgate import ipc
+from wicketgate.kernel.listen import ListenReply, ListenRequest
+
+ASK_AGAIN = 1.0
+"""Seconds after which an unanswered or refused request is repeated: netd may have been on its way to that World, or
+have been restarted."""
+
+_logger = logging.getLogger("wicketgate.metadata")
+
+
+class Listeners:
+    """Keeps a server on the listening socket of every VPC wanted."""
+
+    def __init__(self, netd: socket.socket, serve: Callable[[str, socket.socket], Awaitable[asyncio.Server]]) -> None:
+        """`serve` starts a server on a VPC's socket."""
+        self._netd = netd
+        self._netd.setblocking(False)
+        self._serve = serve
+        self._wanted: frozenset[str] = frozenset()
+        self._asked: dict[str, float] = {}
+        self._servers: dict[str, asyncio.Server] = {}
+        self._changed = asyncio.Event()
+
+    def want(self, vpc_ids: frozenset[str]) -> None:
+        """Serve these VPCs, and no longer others: a socket left open would keep a deleted VPC's namespace alive."""
+        self._wanted = vpc_ids
+        for gone in self._servers.keys() - vpc_ids:
+            self._servers.pop(gone).close()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Ask and take in until cancelled."""
+        loop = asyncio.get_running_loop()
+        arrived = asyncio.Event()
+        loop.add_reader(self._netd, arrived.set)
+        try:
+            while True:
+                self._ask()
+                waits = [asyncio.ensure_future(event.wait()) for event in (arrived, self._changed)]
+                await asyncio.wait(waits, timeout=ASK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+                arrived.clear()
+                self._changed.clear()
+                await self._take_in()
+        finally:
+            loop.remove_reader(self._netd)
+            for server in self._servers.values():
+                server.close()
+
+    def _ask(self) -> None:
+        now = time.monotonic()
+        for vpc_id in sorted(self._wanted - self._servers.keys()):
+            if now - self._asked.get(vpc_id, -ASK_AGAIN) >= ASK_AGAIN:
+                with contextlib.suppress(BlockingIOError):  # netd is busy: the next round asks
+                    self._netd.send(msgspec.json.encode(ListenRequest(vpc_id=vpc_id)))
+                    self._asked[vpc_id] = now
+
+    async def _take_in(self) -> None:
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._netd, ipc.MAX_MESSAGE, 1)
+            except BlockingIOError:
+                return
+            reply = msgspec.json.decode(data, type=ListenReply)
+            if not descriptors:
+                _logger.warning("no socket for %s yet: %s", reply.vpc_id, reply.error)
+                continue
+            if reply.vpc_id not in self._wanted or reply.vpc_id in self._servers:
+                os.close(descriptors[0])
+                continue
+            listener = socket.socket(fileno=descriptors[0])
+            self._servers[reply.vpc_id] = await self._serve(reply.vpc_id, listener)
+            self._asked.pop(reply.vpc_id, None)
