@@ -38,15 +38,16 @@ test-net: ## run the network and the end-to-end tests, each in a sandbox of its 
 
 check: ## format, lint, types, layers and unit tests: under a minute, no privileges, before every commit
 	@$(BOOTSTRAP) dev $(VENV)
-	@$(VENV)/bin/ruff format --check --quiet src tests $(wildcard bench) || { echo "run: make format"; exit 1; }
-	@$(VENV)/bin/ruff check --quiet src tests $(wildcard bench)
+	@$(VENV)/bin/ruff format --check --quiet src tests keycommand $(wildcard bench) || { echo "run: make format"; exit 1; }
+	@$(VENV)/bin/ruff check --quiet src tests keycommand $(wildcard bench)
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --strict --no-error-summary keycommand/wicketgate_keycommand.py
 	@$(PYTHON) -m pytest -q tests/test_layers.py tests/unit $(ARGS)
 
 format: ## rewrite the sources in the project's format
 	@$(BOOTSTRAP) dev $(VENV)
-	@$(VENV)/bin/ruff format src tests $(wildcard bench)
-	@$(VENV)/bin/ruff check --fix src tests $(wildcard bench)
+	@$(VENV)/bin/ruff format src tests keycommand $(wildcard bench)
+	@$(VENV)/bin/ruff check --fix src tests keycommand $(wildcard bench)
 
 bench: ## measure the tunnel beside its peers
 	@$(BOOTSTRAP) test $(VENV)
