@@ -194,9 +194,8 @@ def page(
     Raises InvalidParameterValue for max_results outside minimum..maximum, InvalidNextToken for a token not ours.
     """
     if max_results is not None and not minimum <= max_results <= maximum:
-        bound = f"greater than or equal to {minimum}"
-        if max_results > maximum:
-            bound = f"smaller than or equal to {maximum}"
+        # The bounds themselves are allowed; AWS says "greater than" all the same (as `api.faults` does).
+        bound = f"less than {maximum}" if max_results > maximum else f"greater than {minimum}"
         raise ApiError(
             "InvalidParameterValue",
             f"Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value {bound}.",

@@ -1,0 +1,213 @@
+"""The Worlds that tests/golden/errors.toml speaks of, made in a deployment by its API; and how calls are made there."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from botocore import xform_name
+from botocore.exceptions import ClientError
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "errors.toml"
+IMAGE = "ami-00000000000000001"
+
+
+def id_of(prefix, digit, last=None):
+    """An id of the golden file: seventeen times a digit, or sixteen and another one."""
+    return f"{prefix}-{digit * 16}{last or digit}"
+
+
+def call(client, action, parameters):
+    """Make a call by the action's name in the service model."""
+    return getattr(client, xform_name(action))(**parameters)
+
+
+def refusal(client, action, parameters):
+    """The error that a call is answered: (code, message, HTTP status)."""
+    with pytest.raises(ClientError) as caught:
+        call(client, action, parameters)
+    answer = caught.value.response
+    return answer["Error"]["Code"], answer["Error"]["Message"], answer["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def code_of(client, action, **parameters):
+    """The code alone."""
+    return refusal(client, action, parameters)[0]
+
+
+def golden(*families):
+    """Parametrises a test by the calls of these families that can be made from outside."""
+    table = tomllib.loads(GOLDEN.read_text(encoding="utf-8"))
+    rows = [row for family in families for row in table[family] if "inside" not in row]
+    return pytest.mark.parametrize("row", rows, ids=lambda row: f"{row.get('action', '')}: {row['does']}")
+
+
+class Made:
+    """What stands in a deployment for the golden file's ids."""
+
+    def __init__(self, ec2):
+        self.ec2 = ec2
+        self.ids = {}
+
+    def __setitem__(self, golden_id, real_id):
+        self.ids[golden_id] = real_id
+
+    def __getitem__(self, golden_id):
+        return self.ids[golden_id]
+
+    def translated(self, value):
+        """Text, or parameters, with the real ids."""
+        names = "|".join(re.escape(golden_id) for golden_id in self.ids)
+        text = re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", lambda match: self.ids[match[0]], json.dumps(value))
+        return json.loads(text)
+
+    # -- making --------------------------------------------------------------------------------------------------------
+
+    def vpc(self, golden_id, default_group, cidr="10.0.0.0/16", tags=None):
+        made = self.ec2.create_vpc(CidrBlock=cidr, **tagged("vpc", tags))["Vpc"]["VpcId"]
+        self[golden_id] = made
+        groups = self.ec2.describe_security_groups(Filters=filters(vpc_id=made))["SecurityGroups"]
+        self[default_group] = groups[0]["GroupId"]
+
+    def subnet(self, golden_id, vpc, cidr, zone="us-east-1a"):
+        made = self.ec2.create_subnet(VpcId=self[vpc], CidrBlock=cidr, AvailabilityZone=zone)
+        self[golden_id] = made["Subnet"]["SubnetId"]
+
+    def group(self, golden_id, vpc, name):
+        made = self.ec2.create_security_group(GroupName=name, Description="front", VpcId=self[vpc])
+        self[golden_id] = made["GroupId"]
+
+    def rules(self, golden_group, golden_ids, *permissions):
+        made = self.ec2.authorize_security_group_ingress(GroupId=self[golden_group], IpPermissions=list(permissions))
+        for golden_id, rule in zip(golden_ids, made["SecurityGroupRules"], strict=True):
+            self[golden_id] = rule["SecurityGroupRuleId"]
+
+    def interface(self, golden_id, subnet, group, address):
+        made = self.ec2.create_network_interface(SubnetId=self[subnet], Groups=[self[group]], PrivateIpAddress=address)
+        self[golden_id] = made["NetworkInterface"]["NetworkInterfaceId"]
+
+    def instance(self, golden_id, golden_eni, subnet, group, address):
+        made = run(self.ec2, SubnetId=self[subnet], SecurityGroupIds=[self[group]], PrivateIpAddress=address)
+        self[golden_id] = made["InstanceId"]
+        if golden_eni:
+            self[golden_eni] = made["NetworkInterfaces"][0]["NetworkInterfaceId"]
+
+    def endpoint(self, golden_id, golden_eni, subnet, group):
+        made = endpoint(self.ec2, SubnetId=self[subnet], SecurityGroupIds=[self[group]])
+        self[golden_id] = made["InstanceConnectEndpointId"]
+        self[golden_eni] = made["NetworkInterfaceIds"][0]
+
+
+def filters(**values):
+    """The Filters parameter: `vpc_id="vpc-..."` becomes the filter vpc-id."""
+    named = {name.replace("_", "-"): value for name, value in values.items()}
+    return [{"Name": n, "Values": value if isinstance(value, list) else [value]} for n, value in named.items()]
+
+
+def tagged(kind, tags):
+    """The TagSpecifications parameter, as a dictionary to be merged into a call's; {} without tags."""
+    listed = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
+    return {"TagSpecifications": [{"ResourceType": kind, "Tags": listed}]} if listed else {}
+
+
+def run(ec2, **parameters):
+    """A new instance, running."""
+    made = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1, **parameters)["Instances"][0]
+    wait_for_state(ec2, made["InstanceId"], "running")
+    return made
+
+
+def wait_for_state(ec2, instance_id, state):
+    """Until the instance is in this state."""
+
+    def found():
+        (reservation,) = ec2.describe_instances(InstanceIds=[instance_id])["Reservations"]
+        return reservation["Instances"][0]["State"]["Name"] == state
+
+    until(found)
+
+
+def endpoint(ec2, **parameters):
+    """A new endpoint, complete."""
+    made = ec2.create_instance_connect_endpoint(**parameters)["InstanceConnectEndpoint"]
+    return complete(ec2, made["InstanceConnectEndpointId"])
+
+
+def complete(ec2, endpoint_id):
+    """The endpoint once nothing is on its way."""
+    shown = {}
+
+    def found():
+        answer = ec2.describe_instance_connect_endpoints(InstanceConnectEndpointIds=[endpoint_id])
+        shown.update(answer["InstanceConnectEndpoints"][0])
+        return shown["State"].endswith("-complete")
+
+    until(found)
+    return shown
+
+
+def until(holds, seconds=10.0):
+    """Wait until it holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+
+def network_world(ec2):
+    """As tests/unit/net_world.py, without a default VPC; i-3..., pending there, has come to run."""
+    made = Made(ec2)
+    made.vpc(id_of("vpc", "1"), id_of("sg", "1"), tags={"Name": "lab", "Stage": "test"})
+    made.vpc(id_of("vpc", "2"), id_of("sg", "3"))
+    made.subnet(id_of("subnet", "1"), id_of("vpc", "1"), "10.0.1.0/24")
+    made.subnet(id_of("subnet", "2"), id_of("vpc", "1"), "10.0.2.0/28", "us-east-1b")
+    made.subnet(id_of("subnet", "3"), id_of("vpc", "2"), "10.0.0.0/24")
+    made.group(id_of("sg", "2"), id_of("vpc", "1"), "web")
+    for digit in "123":
+        place = id_of("subnet", "1"), id_of("sg", "2"), f"10.0.1.{3 + int(digit)}"
+        made.instance(id_of("i", digit), id_of("eni", digit), *place)
+    made.interface(id_of("eni", "8"), id_of("subnet", "1"), id_of("sg", "2"), "10.0.1.7")
+    made.instance(id_of("i", "4"), None, id_of("subnet", "1"), id_of("sg", "2"), "10.0.1.99")
+    made.endpoint(id_of("eice", "1"), id_of("eni", "9"), id_of("subnet", "1"), id_of("sg", "2"))
+    ec2.stop_instances(InstanceIds=[made[id_of("i", "2")]])
+    ec2.terminate_instances(InstanceIds=[made[id_of("i", "4")]])
+    wait_for_state(ec2, made[id_of("i", "2")], "stopped")
+    wait_for_state(ec2, made[id_of("i", "4")], "terminated")
+    return made
+
+
+def groups_world(ec2):
+    """As tests/unit/sg_world.py, without a default VPC."""
+    made = Made(ec2)
+    made.vpc(id_of("vpc", "1"), "sg-10000000000000000", "172.31.0.0/16")
+    made.vpc(id_of("vpc", "2"), "sg-20000000000000000")
+    made.subnet("subnet-1", id_of("vpc", "1"), "172.31.1.0/24")
+    made.subnet("subnet-2", id_of("vpc", "2"), "10.0.1.0/24")
+    made.group(id_of("sg", "1"), id_of("vpc", "1"), "web")
+    made.group(id_of("sg", "2", "1"), id_of("vpc", "2"), "app")
+    made.group(id_of("sg", "2", "2"), id_of("vpc", "2"), "db")
+    made.group(id_of("sg", "2", "3"), id_of("vpc", "2"), "next")
+    made.rules(
+        id_of("sg", "1"),
+        [id_of("sgr", "1", last) for last in "123"],
+        {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
+        {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "2001:db8::/32", "Description": "six"}]},
+        {"IpProtocol": "50", "IpRanges": [{"CidrIp": "10.0.0.0/8"}]},
+    )
+    db = [{"GroupId": made[id_of("sg", "2", "2")]}]
+    made.rules(
+        id_of("sg", "2", "1"),
+        [id_of("sgr", "2", last) for last in "12"],
+        {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "UserIdGroupPairs": db},
+        {"IpProtocol": "icmp", "FromPort": 8, "ToPort": -1, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]},
+    )
+    made.interface("eni-1", "subnet-1", id_of("sg", "1"), "172.31.1.10")
+    made.endpoint("eice-1", "eni-2", "subnet-2", id_of("sg", "2", "1"))
+    next_group = made[id_of("sg", "2", "3")]
+    ec2.modify_instance_connect_endpoint(InstanceConnectEndpointId=made["eice-1"], SecurityGroupIds=[next_group])
+    complete(ec2, made["eice-1"])
+    return made
