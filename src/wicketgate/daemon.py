@@ -14,6 +14,7 @@ comes to it as Updates, which it passes on; it answers when all have acknowledge
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from pathlib import Path
 
 import msgspec
 
-from wicketgate import ipc, pki
+from wicketgate import ipc, pki, seal
 from wicketgate.configuration import Configuration
 from wicketgate.model import FabricError, World, WorldError
 
@@ -127,6 +128,14 @@ class Child:
             except subprocess.TimeoutExpired:
                 self.kill()
 
+    def complaint(self) -> str:
+        """The one line with which the process ended on purpose; empty if it did not."""
+        if self.alive():
+            return ""
+        last = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
+        mark = f"wicketgate {self.name}: "
+        return last.removeprefix(mark) if last.startswith(mark) else self.last_words().strip()
+
     def last_words(self) -> str:
         """What the process said last, if it has ended."""
         if self.alive() or self.process is None:
@@ -168,6 +177,7 @@ class Serve:
     _listener: socket.socket | None = None
     _pairs: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
     _tls: tuple[int, int] | None = None
+    _held: int = -1
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -219,6 +229,8 @@ class Serve:
                 pki.sealed_copy("key", Path(own[1]).read_bytes()),
             )
         self._make_directories()
+        self._lock_directory()
+        self._give_key_file()
         listener = self._api_listener()
         descriptors = [self._readable(path) for path in self.gateway_audit_files]
         environment = dict(self.environment)
@@ -260,6 +272,9 @@ class Serve:
         with self._lock:
             for child in reversed(self.children):
                 child.stop()
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     def wait_alive(self, seconds: float = 10.0) -> None:
         """Wait until every child runs and has the World. Raises FabricError."""
@@ -291,13 +306,25 @@ class Serve:
             others = []
             for child in self.children:
                 if child.required:
-                    child.send(world, update)
+                    self._require(child, world, update)
                 else:
                     others.append(child)
             self.world = world
             for child in others:
                 with contextlib.suppress(FabricError):
                     child.send(world, update)
+
+    def _require(self, child: Child, world: World, update: bytes | None) -> None:
+        """Have a process follow; one that has ended, or ends over it, gets one more chance as a new process."""
+        try:
+            if child.alive():
+                child.send(world, update)
+                return
+        except FabricError:
+            if child.alive():
+                raise
+        child.start()
+        child.send(world)
 
     def _follow(self, sock: socket.socket) -> None:
         """Enforce what one API process commits, until it ends."""
@@ -331,7 +358,7 @@ class Serve:
             sock.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(1)  # type: ignore[union-attr]  # launched
-            raise FabricError(f"the API process does not start: {child.last_words() or error}") from error
+            raise FabricError(child.complaint() or f"the API process does not start: {error}") from error
         sock.settimeout(None)
         return sock
 
@@ -399,6 +426,22 @@ class Serve:
             path.mkdir(mode=mode, exist_ok=True)
             path.chmod(mode)
             _give(path, owner)
+
+    def _lock_directory(self) -> None:
+        """One `Serve` a state directory: a second one would take the sockets away from the first."""
+        self._held = os.open(self.directory / "run" / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._held)
+            raise FabricError(f"the state directory {self.directory} is in use by another wicketgate serve") from None
+
+    def _give_key_file(self) -> None:
+        """The operator's sealing key, made if need be, belongs to the API process: nobody else has any use for it."""
+        if self.configuration.key_file:
+            path = Path(self.configuration.key_file)
+            seal.ensure_key(path, may_create=not any((self.directory / "store").iterdir()))
+            _give(path, API_UID)
 
     def _api_listener(self) -> socket.socket:
         path = self.api_socket

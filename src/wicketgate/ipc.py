@@ -3,8 +3,8 @@
     api ── feed ──> serve ── feed ──> netd, gateways, ...
 
 The feed is a stream of frames (4 bytes length, big-endian). Each holds an Update: `W` and a whole World as JSON, or
-`C`, 8 bytes of revision and a Change as JSON, which leads to that revision from the one before. The other side answers each
-with 8 bytes, the revision now in force, or `2**64 - 1` followed by a frame with the error in UTF-8.
+`C`, 8 bytes of revision and a Change as JSON, which leads to that revision from the one before. The other side answers
+each with 8 bytes, the revision now in force, or `2**64 - 1` followed by a frame with the error in UTF-8.
 """
 
 from __future__ import annotations

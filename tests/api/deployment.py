@@ -14,7 +14,6 @@ import botocore.session
 
 from wicketgate.configuration import Configuration
 from wicketgate.daemon import Serve
-from wicketgate.kernel import ip
 from wicketgate.lab import machines
 
 DOMAIN = "wicketgate.test"
@@ -40,7 +39,7 @@ class Deployment:
 
     def start(self):
         """Start it; returns when it answers."""
-        python, environment = _readable()
+        python, environment = readable()
         listener = socket.create_server(("127.0.0.1", 443), backlog=1024)
         self.serve = Serve(
             configuration=self.configuration, listeners=[listener], python=python, environment=environment, root=ROOT
@@ -56,11 +55,7 @@ class Deployment:
 
     def client(self, service, key=ROOT[0], secret=ROOT[1], token=None, **config):
         """A boto3 client; each has a connection pool of its own. No retries: a test sees every error."""
-        return boto3.session.Session(key, secret, token, region_name=REGION).client(
-            service,
-            endpoint_url=f"https://{API}",
-            config=botocore.config.Config(retries={"total_max_attempts": 1}, **config),
-        )
+        return client_of(service, key, secret, token, **config)
 
     def audit(self):
         """Every audit line of the API process, oldest first."""
@@ -69,10 +64,21 @@ class Deployment:
         return [json.loads(line) for line in self.serve.audit_files[0].read_text().splitlines()]
 
 
+def client_of(service, key, secret, token=None, *, endpoint=f"https://{API}", verify=None, **config):
+    """A boto3 client of any deployment."""
+    return boto3.session.Session(key, secret, token, region_name=REGION).client(
+        service,
+        endpoint_url=endpoint,
+        verify=verify,
+        config=botocore.config.Config(retries={"total_max_attempts": 1}, **config),
+    )
+
+
 _python = None
 
 
-def _readable():
+def readable():
+    """Interpreter and environment for processes with an id of their own; the sandbox is prepared for clients too."""
     global _python
     if _python is None:
         machines.ROOT.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,13 @@ import click
 from wicketgate import __version__
 
 VERBS = {
+    "serve": "Serve the AWS APIs and endpoints on this host's network.",
+    "ssh": "Log in to an instance through an endpoint, with a key made for this once.",
     "open-tunnel": "Open a tunnel through an endpoint: standard input and output, or a local port.",
+    "ssh-config": "Print what makes plain `ssh i-...`, scp, rsync and editors work.",
+    "proxy": "Push a key and open a tunnel: the ProxyCommand that ssh-config prints.",
+    "env": "Print the environment that AWS's own clients need for a deployment.",
+    "audit": "Show the audit trail of a deployment.",
     "lab": "Build a made-up network with endpoints and real machines to try things on.",
     "shell": "Be a client in the running lab.",
 }

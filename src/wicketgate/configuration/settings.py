@@ -42,13 +42,13 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     state_directory: Annotated[
         str,
-        _setting("Directory for all that must survive a restart; mode 0700.", "an absolute path", pattern=r"^/.*\Z"),
+        _setting("Directory for all that must survive a restart.", "an absolute path", pattern=r"^/.*\Z"),
     ] = "/var/lib/wicketgate"
     key_file: Annotated[
         str,
         _setting(
             "File of the key that secrets at rest are sealed with, made on first start. Keep a copy elsewhere.\n"
-            'Empty: "seal.key" in the state directory.',
+            'Empty: "store/seal.key" in the state directory.',
             'an absolute path, or ""',
             pattern=r"^(/.*)?\Z",
         ),

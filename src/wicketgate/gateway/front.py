@@ -102,6 +102,15 @@ class HeadProtocol(asyncio.Protocol):
         self.transport.resume_reading()
         self.transport.close()
 
+    def refuse_bare(self, status: int) -> None:
+        """The same without a body: to an API's client, whose format is not known here; SDKs take it as it is."""
+        self._stop_timer()
+        if self.transport.is_closing():
+            return
+        self.transport.write(head.bare_response(status, self.request_id))
+        self.transport.resume_reading()
+        self.transport.close()
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _complete(self, data: bytes, early: bytes) -> None:

@@ -176,3 +176,9 @@ def response(status: int, code: str, message: str, request_id: str, headers: Map
     }
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def bare_response(status: int, request_id: str) -> bytes:
+    """A complete HTTP error response without a body."""
+    fields = ("Content-Length: 0", f"x-amzn-requestid: {request_id}", "Connection: close")
+    return "\r\n".join([f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *fields, "", ""]).encode("latin-1")

@@ -207,7 +207,7 @@ class Gateway:
             return False
         self.no_stranger(connection)
         if self._api_connections >= handover.MAX_API_CONNECTIONS:
-            connection.refuse(503, "ServiceUnavailable", "Too many connections to the APIs are open; try again")
+            connection.refuse_bare(503)
             return True
         connection.transport.pause_reading()
         self._spawn(self._carry(connection, data))
@@ -222,7 +222,7 @@ class Gateway:
             await handover.hand_on(self._api_socket, transport, connection.source_ip, version, data)
         except OSError as error:
             _logger.error("the API process cannot be reached: %s", error)
-            connection.refuse(503, "ServiceUnavailable", "The API process cannot be reached; try again")
+            connection.refuse_bare(503)
         finally:
             self._api_connections -= 1
 
