@@ -54,7 +54,7 @@ def test_reading_model_and_kernel_agree():
     assert shares["receiver"] >= 0.20
 
 
-def _by_source_address(world, vpc_id):
+def _by_source_address(world, vpc_id, _before=None):
     """A wrong compiler: inbound group references judged by the members' addresses instead of their interfaces."""
     right = rules.compile_vpc(world, vpc_id)
     address = {eni.link: ipaddress.ip_network(eni.private_ip_address) for eni in world.interfaces}

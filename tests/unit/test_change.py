@@ -225,7 +225,7 @@ def _looked_up(world):
         [world.members(f"sg-{number}") for number in range(6)],
         [world.interfaces_of_vpc(f"vpc-{number}") for number in range(2)],
         [world.interface_at(*place) for place in places],
-        [world.endpoint_of_interface(one) for one in interfaces],
+        [(world.endpoint_of_interface(one), world.instance_of_interface(one)) for one in interfaces],
     )
 
 

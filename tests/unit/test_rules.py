@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.net.differential import GROUPS as GROUP_NAMES
 from tests.net.differential import worlds
 from tests.net.worlds import CLIENT, VPC, preserving, rule, world
 from wicketgate import rules
@@ -152,6 +153,66 @@ def test_fingerprint_tells_rulesets_apart():
     same = rules.compile_vpc(world(GROUPS, MEMBERS), VPC)
     other = rules.compile_vpc(world({**GROUPS, "web": []}, MEMBERS), VPC)
     assert rules.fingerprint(one) == rules.fingerprint(same) != rules.fingerprint(other)
+
+
+def _edited(made, random):
+    """The World with some of its groups replaced by those of another one, and at times one more or one less."""
+    groups = [
+        msgspec.structs.replace(one, rules=tuple(random.sample(one.rules, random.randint(0, len(one.rules)))))
+        if random.random() < 0.4
+        else one
+        for one in made.groups
+    ]
+    if random.random() < 0.3 and len(groups) == len(GROUP_NAMES):
+        groups.append(msgspec.structs.replace(groups[0], id="sg-0000000000000new", name="new"))
+    elif random.random() < 0.3:
+        groups = [*groups[1:4], groups[0]]
+    other = msgspec.structs.replace(made, groups=tuple(groups))
+    return preserving(other, random.random() < 0.5) if random.random() < 0.3 else other
+
+
+@settings(max_examples=80, deadline=None)
+@given(worlds(), st.randoms(use_true_random=False))
+def test_incremental_compilation_is_the_whole_one(made, random):
+    """Compiled from another World's ruleset or from nothing: equal rulesets, equal fingerprints, and the commands that
+    lead from one to the other leave exactly the new fingerprint."""
+    ruleset = rules.compile_vpc(made, VPC)
+    rules.fingerprint(ruleset)
+    for _ in range(4):
+        other = _edited(made, random)
+        derived = rules.compile_vpc(other, VPC, (made, ruleset))
+        whole = rules.compile_vpc(other, VPC)
+        assert derived == whole
+        commands = rules.changes(ruleset, derived)
+        assert rules.fingerprint(derived) == rules.fingerprint(whole)
+        assert commands == "" if ruleset == whole else f'"{rules.fingerprint(whole)}"' in commands
+        assert (rules.fingerprint(whole) == rules.fingerprint(ruleset)) is (ruleset == whole)
+        made, ruleset = other, derived
+
+
+def test_unchanged_groups_are_not_compiled_again():
+    """Chains of groups that are the same objects as before are the same objects."""
+    made = world(GROUPS, MEMBERS)
+    before = rules.compile_vpc(made, VPC)
+    groups = tuple(msgspec.structs.replace(one, rules=()) if one.name == "web" else one for one in made.groups)
+    after = rules.compile_vpc(msgspec.structs.replace(made, groups=groups), VPC, (made, before))
+    remade = {name for name, chain in after.chains.items() if chain is not before.chains.get(name)}
+    assert remade == {f"in_{_hex('web')}", f"out_{_hex('web')}"}
+
+
+def test_batches_deny_until_the_last():
+    """A load in batches is the whole load, cut; after any part of it no packet passes, and no fingerprint is there."""
+    many = {f"g{number}": [rule("in", "tcp", (port, port), "0.0.0.0/0") for port in range(60)] for number in range(40)}
+    ruleset = rules.compile_vpc(world({**GROUPS, **many}, {**MEMBERS, "web-3": ["web", "g1"]}), VPC)
+    parts = list(rules.batches(ruleset))
+    assert "".join(parts) == rules.render(ruleset)
+    assert len(parts) > 3
+    assert max(map(len, parts)) < 40_000
+    assert all(" policy drop; }" in parts[0] and hook in parts[0] for hook in ("hook forward", "hook input"))
+    for part in parts[:-1]:
+        assert f"chain inet {rules.TABLE} {rules.APPLIED}" not in part
+    loaded = "".join(parts[:-1])
+    assert "element inet wicketgate senders" not in loaded or "element inet wicketgate receivers" not in loaded
 
 
 def test_unknown_interface_is_in_no_map():

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 
 from wicketgate import rules
 from wicketgate.kernel import conntrack, ip, netns
-from wicketgate.kernel.nftables import Nftables
+from wicketgate.kernel.nftables import Nftables, TooLong
 from wicketgate.model import Endpoint, NetworkInterface, World
+from wicketgate.model.world import changed_pairs
 
 OURS = re.compile(r"^(vpc|eice|i)-[0-9a-f]{8,17}$")
 """Names of namespaces that we make, and so may remove. Others are not touched."""
@@ -57,6 +58,10 @@ HOST_SYSCTLS = {
 }
 
 
+Compile = Callable[[World, str, tuple[World, rules.Ruleset] | None], rules.Ruleset]
+"""`rules.compile_vpc`, or what a test has in its place."""
+
+
 @dataclass(frozen=True)
 class _Attachment:
     """How one network interface is plugged in. Changes of it re-plug the link."""
@@ -76,8 +81,10 @@ class _Attachment:
 class Fabric:
     """What one netd has put into the kernel. Close it to free handles; the kernel keeps everything."""
 
-    def __init__(self, compile_vpc: Callable[[World, str], rules.Ruleset] = rules.compile_vpc) -> None:
+    def __init__(self, compile_vpc: Compile = rules.compile_vpc) -> None:
         self._compile_vpc = compile_vpc
+        self._world: World | None = None
+        """The World that is wholly in force; None before the first, and after a failure."""
         self._nft: dict[str, Nftables] = {}
         self._applied: dict[str, rules.Ruleset] = {}
         self._plugged: dict[str, dict[str, _Attachment]] = {}
@@ -89,13 +96,29 @@ class Fabric:
 
         Raises FabricError, and then may stop half way: apply the World before again, with a fresh Fabric.
         """
+        before, self._world = self._world, None
+        vpc_ids = None if before is None else _vpcs_of_changed_groups(before, world)
+        if vpc_ids is None:
+            self._apply_all(world, before)
+        else:  # nothing is plugged in otherwise than before: a change of rules costs rules alone
+            for vpc_id in vpc_ids:
+                self._apply_ruleset(vpc_id, self._compiled(world, vpc_id, before))
+        self._world = world
+
+    def _apply_all(self, world: World, before: World | None) -> None:
         wanted = set()
         for vpc in world.vpcs:
-            wanted |= self._apply_vpc(world, vpc.id)
+            if before is None or _differs(before, world, vpc.id):
+                self._apply_vpc(world, vpc.id, before)
+            wanted |= {vpc.id, *(attachment.namespace for attachment in self._plugged[vpc.id].values())}
         for name in netns.names():
             if OURS.match(name) and name not in wanted:
                 self._forget(name)
                 netns.delete(name)
+
+    def _compiled(self, world: World, vpc_id: str, before: World | None) -> rules.Ruleset:
+        known = self._applied.get(vpc_id)
+        return self._compile_vpc(world, vpc_id, None if before is None or known is None else (before, known))
 
     def counters(self, namespace: str) -> dict[str, int]:
         """Packets of every named counter in a namespace."""
@@ -109,14 +132,14 @@ class Fabric:
 
     # -- one VPC ---------------------------------------------------------------------------------------------------
 
-    def _apply_vpc(self, world: World, vpc_id: str) -> set[str]:
+    def _apply_vpc(self, world: World, vpc_id: str, before: World | None) -> None:
         plan = {eni.id: _attachment(world, eni) for eni in world.interfaces_of_vpc(vpc_id)}
         known = vpc_id in self._plugged
         if not known:
             netns.create(vpc_id)
             ip.sysctl(vpc_id, ROUTER_SYSCTLS)
         # Rules before links: whatever comes up next is already judged.
-        self._apply_ruleset(vpc_id, self._compile_vpc(world, vpc_id))
+        self._apply_ruleset(vpc_id, self._compiled(world, vpc_id, before))
         if not known:
             self._plugged[vpc_id] = {}
             self._lay_void(vpc_id)
@@ -125,7 +148,6 @@ class Fabric:
         for endpoint in endpoints:
             self._apply_endpoint(endpoint, plan[endpoint.interface_id])
         self._apply_returns(vpc_id, endpoints, plan)
-        return {vpc_id} | {attachment.namespace for attachment in plan.values()}
 
     def _apply_ruleset(self, namespace: str, ruleset: rules.Ruleset) -> None:
         nft = self._nftables(namespace)
@@ -138,7 +160,11 @@ class Fabric:
             commands = rules.render(ruleset)
         if commands:
             self._applied.pop(namespace, None)  # if this fails, the next attempt starts from what the kernel says
-            nft.run(commands)
+            try:
+                nft.run(commands)
+            except TooLong:
+                for batch in rules.batches(ruleset):
+                    nft.run(batch)
         self._applied[namespace] = ruleset
 
     def _plug(self, world: World, vpc_id: str, plan: dict[str, _Attachment]) -> None:
@@ -233,11 +259,41 @@ class Fabric:
             memory.pop(namespace, None)
 
 
+def _vpcs_of_changed_groups(before: World, world: World) -> set[str] | None:
+    """The VPCs of groups that changed; None when anything else did that the kernel knows of."""
+    kinds = ("vpcs", "subnets", "interfaces", "instances", "endpoints")
+    if any(getattr(before, kind) is not getattr(world, kind) for kind in kinds):
+        return None
+    pairs = changed_pairs(before.groups, world.groups)
+    if pairs is None:
+        return None
+    return {group.vpc_id for pair in pairs for group in pair}
+
+
+def _differs(before: World, world: World, vpc_id: str) -> bool:
+    """Whether anything of a VPC is not what it was."""
+    return _parts_of(before, vpc_id) != _parts_of(world, vpc_id)
+
+
+def _parts_of(world: World, vpc_id: str) -> tuple[object, ...]:
+    """All of a VPC that the kernel knows of."""
+    interfaces = world.interfaces_of_vpc(vpc_id)
+    ids = {eni.id for eni in interfaces}
+    return (
+        world.vpc(vpc_id),
+        [one for one in world.subnets if one.vpc_id == vpc_id],
+        [one for one in world.groups if one.vpc_id == vpc_id],
+        interfaces,
+        [one for one in world.endpoints if one.interface_id in ids],
+        [(one.id, one.interface_id) for one in world.instances if one.interface_id in ids],
+    )
+
+
 def _attachment(world: World, eni: NetworkInterface) -> _Attachment:
     subnet = world.subnet(eni.subnet_id)
     assert subnet is not None, "World.check has seen to it"
     owner = world.endpoint_of_interface(eni.id)
-    instance = next((one for one in world.instances if one.interface_id == eni.id), None)
+    instance = world.instance_of_interface(eni.id)
     return _Attachment(
         link=eni.link,
         address=eni.private_ip_address,

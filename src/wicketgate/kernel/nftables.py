@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
+import os
 from typing import Any
 
 from wicketgate.kernel import netns
@@ -28,6 +30,11 @@ def _library() -> ctypes.CDLL:
     return library
 
 
+class TooLong(FabricError):
+    """A transaction is longer than the kernel takes at once: what a socket may send, outside the initial user namespace
+    (net.core.wmem_default). Nothing has changed."""
+
+
 class Nftables:
     """The ruleset of one network namespace. Close it when done; not for use by two threads at once."""
 
@@ -49,12 +56,13 @@ class Nftables:
         self._library.nft_ctx_buffer_error(self._context)
 
     def run(self, commands: str) -> str:
-        """Run commands as one transaction and return what they print; all or nothing. Raises FabricError."""
+        """Run commands as one transaction and return what they print; all or nothing. Raises FabricError, TooLong."""
         code = self._library.nft_run_cmd_from_buffer(self._context, commands.encode())
         output: bytes = self._library.nft_ctx_get_output_buffer(self._context) or b""
         error: bytes = self._library.nft_ctx_get_error_buffer(self._context) or b""
         if code != 0:
-            raise FabricError(f"nftables in namespace {self.namespace}: {error.decode(errors='replace').strip()}")
+            kind = TooLong if os.strerror(errno.EMSGSIZE).encode() in error else FabricError
+            raise kind(f"nftables in namespace {self.namespace}: {error.decode(errors='replace').strip()}")
         return output.decode()
 
     def listing(self, command: str) -> list[dict[str, Any]]:

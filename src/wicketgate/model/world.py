@@ -486,6 +486,10 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
     def _endpoints_by_interface(self) -> dict[str, Endpoint]:
         return {endpoint.interface_id: endpoint for endpoint in reversed(self.endpoints)}
 
+    @cached_property
+    def _instances_by_interface(self) -> dict[str, Instance]:
+        return {instance.interface_id: instance for instance in reversed(self.instances)}
+
     def by_id(self, field: str) -> dict[str, Any]:
         """The look-up of a field, e.g. `groups`: id, as `id_of` in `change.py` has it, -> resource. Not to change."""
         found: dict[str, Any] = getattr(self, f"_{field}")
@@ -611,6 +615,10 @@ class World(_Struct, frozen=True, kw_only=True, dict=True):
         """The endpoint whose network interface this is."""
         return self._endpoints_by_interface.get(interface_id)
 
+    def instance_of_interface(self, interface_id: str) -> Instance | None:
+        """The instance whose network interface this is."""
+        return self._instances_by_interface.get(interface_id)
+
     # -- names ---------------------------------------------------------------------------------------------------------
 
     def endpoint_arn(self, endpoint_id: str) -> str:
@@ -663,6 +671,7 @@ _LOOK_UPS: dict[str, frozenset[str]] = {
     "_interfaces_by_vpc": frozenset({"interfaces", "subnets"}),
     "_interfaces_by_address": frozenset({"interfaces", "subnets"}),
     "_endpoints_by_interface": frozenset({"endpoints"}),
+    "_instances_by_interface": frozenset({"instances"}),
 }
 """Cached look-ups of the World -> the fields they are made from."""
 
@@ -675,3 +684,12 @@ def _grouped(pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, tuple[_Value, .
     for key, value in pairs:
         found.setdefault(key, []).append(value)
     return {key: tuple(values) for key, values in found.items()}
+
+
+def changed_pairs(before: tuple[_Value, ...], after: tuple[_Value, ...]) -> list[tuple[_Value, _Value]] | None:
+    """Of two fields of Worlds, the places where another object stands now; None when one has more places."""
+    if len(before) != len(after):
+        return None
+    if before is after:
+        return []
+    return [(old, new) for old, new in zip(before, after, strict=True) if old is not new]

@@ -11,11 +11,12 @@ from wicketgate.rules.compile import (
     endpoint_mark,
 )
 from wicketgate.rules.ir import Chain, Hook, Rule, Ruleset
-from wicketgate.rules.nft import changes, fingerprint, render
+from wicketgate.rules.nft import BATCH, batches, changes, fingerprint, render
 from wicketgate.rules.walk import Packet, Walk, walk
 
 __all__ = [
     "APPLIED",
+    "BATCH",
     "ENDPOINT_MARK_MASK",
     "METADATA_ADDRESS",
     "METADATA_PORT",
@@ -26,6 +27,7 @@ __all__ = [
     "Rule",
     "Ruleset",
     "Walk",
+    "batches",
     "changes",
     "compile_endpoint",
     "compile_vpc",

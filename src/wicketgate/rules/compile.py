@@ -25,8 +25,11 @@ One chain per group and direction, rewritten whole when a rule changes; membersh
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
+from dataclasses import replace
 
 from wicketgate.model import PROTOCOL_NUMBERS, Endpoint, NetworkInterface, SecurityGroup, SecurityGroupRule, World
+from wicketgate.model.world import changed_pairs
 from wicketgate.rules.ir import (
     Accept,
     Address,
@@ -74,25 +77,31 @@ def endpoint_mark(endpoint: Endpoint) -> int:
     return endpoint.index << ENDPOINT_MARK_SHIFT
 
 
-def compile_vpc(world: World, vpc_id: str) -> Ruleset:
-    """The whole ruleset of a VPC's router namespace."""
-    interfaces = world.interfaces_of_vpc(vpc_id)
+def compile_vpc(world: World, vpc_id: str, before: tuple[World, Ruleset] | None = None) -> Ruleset:
+    """The whole ruleset of a VPC's router namespace.
+
+    `before`: another World and what it compiled to. The result is the same with and without, but what did not change
+    between the two is taken over: parts that are equal are mostly the same objects then.
+    """
+    if before is not None and _same_places(before[0], world):
+        derived = _with_groups_of(world, vpc_id, before)
+        if derived is not None:
+            return derived
     groups = [group for group in world.groups if group.vpc_id == vpc_id]
+    interfaces = world.interfaces_of_vpc(vpc_id)
     endpoints = {eni.link: found for eni in interfaces if (found := world.endpoint_of_interface(eni.id)) is not None}
-    chains = _base_chains(endpoints)
-    for group in groups:
-        chains[_in(group)] = Chain(tuple(_group_rule(rule) for rule in group.inbound))
-        chains[_out(group)] = Chain(tuple(_group_rule(rule) for rule in group.outbound))
+    base = _base_chains(endpoints)
+    plugged: dict[str, Chain] = {}
     for eni in interfaces:
-        chains[f"snd_{eni.link}"] = _sender_chain(eni, endpoints.get(eni.link))
-        chains[f"rcv_{eni.link}"] = _receiver_chain(eni)
+        plugged[f"snd_{eni.link}"] = _sender_chain(eni, endpoints.get(eni.link))
+        plugged[f"rcv_{eni.link}"] = _receiver_chain(eni)
     for link, endpoint in endpoints.items():
-        chains[f"refuse_{link}"] = Chain((Rule(statements=(SetMark(endpoint_mark(endpoint)),), verdict=Reject()),))
+        plugged[f"refuse_{link}"] = Chain((Rule(statements=(SetMark(endpoint_mark(endpoint)),), verdict=Reject()),))
     links = [eni.link for eni in interfaces]
     free = {eni.link for eni in interfaces if not eni.source_dest_check}
     free |= {link for link, endpoint in endpoints.items() if endpoint.preserve_client_ip}
     return Ruleset(
-        chains=chains,
+        chains={**base, **_chains_of_groups(groups, before), **plugged},
         interface_sets={
             "endpoints": frozenset(endpoints),
             "any_source": frozenset(free),
@@ -104,8 +113,35 @@ def compile_vpc(world: World, vpc_id: str) -> Ruleset:
             "receivers": {link: f"rcv_{link}" for link in links},
             "refusals": {link: f"refuse_{link}" for link in endpoints},
         },
-        counters=_counters(chains),
+        counters=_counters({**base, **plugged}),
     )
+
+
+def _same_places(before: World, world: World) -> bool:
+    """Whether all that is plugged in anywhere is the same, so that only groups can differ."""
+    return all(getattr(before, kind) is getattr(world, kind) for kind in ("subnets", "interfaces", "endpoints"))
+
+
+def _with_groups_of(world: World, vpc_id: str, before: tuple[World, Ruleset]) -> Ruleset | None:
+    """The ruleset before with the chains of groups that changed; None when groups came, went or changed places."""
+    known, ruleset = before
+    pairs = changed_pairs(known.groups, world.groups)
+    if pairs is None or any(old.id != new.id or old.vpc_id != new.vpc_id for old, new in pairs):
+        return None
+    changed = _chains_of_groups([new for _, new in pairs if new.vpc_id == vpc_id], before)
+    return replace(ruleset, chains=ruleset.chains | changed) if changed else ruleset
+
+
+def _chains_of_groups(groups: Iterable[SecurityGroup], before: tuple[World, Ruleset] | None) -> dict[str, Chain]:
+    """Chains of groups, which depend on nothing but the group: those of the same object as before are not made."""
+    known, there = (World(), {}) if before is None else (before[0], before[1].chains)
+    chains: dict[str, Chain] = {}
+    for group in groups:
+        inbound, outbound = _in(group), _out(group)
+        same = known.group(group.id) is group and inbound in there
+        chains[inbound] = there[inbound] if same else Chain(tuple(_group_rule(rule) for rule in group.inbound))
+        chains[outbound] = there[outbound] if same else Chain(tuple(_group_rule(rule) for rule in group.outbound))
+    return chains
 
 
 def compile_endpoint() -> Ruleset:

@@ -210,3 +210,5 @@ class Ruleset:
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
     """Map name -> device name -> chain to go to."""
     counters: frozenset[str] = frozenset()
+    digest: list[int] = field(default_factory=list, init=False, compare=False, repr=False)
+    """What `nft.fingerprint` found, once it is known: a change then need not hash everything again."""
