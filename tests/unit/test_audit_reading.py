@@ -50,6 +50,14 @@ def test_files_are_merged_by_time(tmp_path):
     assert ids(events(files, match=lambda event: event["eventID"] > "a7")) == ["b3", "b6"]
 
 
+def test_each_kind_of_process_has_its_directory(tmp_path):
+    """Files directly below are the trail's as well; files further down are not."""
+    for place, name in enumerate(("", "api", "gateway", "api/old")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        write(tmp_path / name / "x.jsonl", (place, name or "top"))
+    assert ids(events(audit_files(tmp_path))) == ["top", "api", "gateway"]
+
+
 def test_what_is_no_whole_event_is_passed_over(tmp_path):
     """Half a line at the end, lines of something else, empty lines."""
     write(tmp_path / "a.jsonl", (1, "one"), tail=b'\n[1]\nnot json\n{"eventTime": "yesterday"}\n')

@@ -38,11 +38,18 @@ _rotation = re.compile(r"\.jsonl\.([0-9]+)$").search
 
 
 def audit_files(directory: Path) -> list[Path]:
-    """The audit files of a directory, sorted by name; raises AuditError when it cannot be listed."""
+    """The audit files in a directory and in those directly below it, sorted; raises AuditError if it cannot list one.
+
+    Every kind of process has a directory of its own there, because each runs as a user of its own.
+    """
+    found = []
     try:
-        return sorted(path for path in directory.iterdir() if _is_audit_file(path.name))
+        for path in directory.iterdir():
+            inner = path.iterdir() if path.is_dir() else (path,)
+            found += [file for file in inner if _is_audit_file(file.name)]
     except OSError as error:
-        raise AuditError(f"audit directory {directory}: {error.strerror}") from error
+        raise AuditError(f"audit directory {error.filename or directory}: {error.strerror}") from error
+    return sorted(found)
 
 
 def sizes_of(paths: Iterable[Path]) -> dict[Path, int]:

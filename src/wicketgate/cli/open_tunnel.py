@@ -26,7 +26,7 @@ MAX_CONNECTIONS = 10
     help="The endpoint's DnsName; NAME:PORT for a gateway that does not listen on 443.",
 )
 @click.option("--private-ip-address", metavar="ADDRESS", help="The target's private address.")
-@click.option("--instance-id", metavar="ID", help="The target by id. Not looked up yet: give the three options above.")
+@click.option("--instance-id", metavar="ID", help="The target by id; what the options above leave out is looked up.")
 @click.option("--remote-port", type=int, default=22, show_default=True, help="The target's TCP port.")
 @click.option("--local-port", type=click.IntRange(0, 65535), help="Listen on localhost; 0 lets the system choose.")
 @click.option("--max-tunnel-duration", type=int, metavar="SECONDS", help="1 to 3600; the service's limit if not given.")
@@ -40,6 +40,7 @@ MAX_CONNECTIONS = 10
 @click.option("--profile", help="A profile of the AWS credentials and config files.")
 @click.option("--region", help="The region to sign for.")
 @click.option("--ca-bundle", metavar="FILE", help="Trust the certificates in FILE and no others.")
+@click.option("--endpoint-url", metavar="URL", help="Where the EC2 API is, for looking up.")
 def command(  # noqa: PLR0917  # one parameter per option
     endpoint_id: str | None,
     dns_name: str | None,
@@ -52,20 +53,31 @@ def command(  # noqa: PLR0917  # one parameter per option
     profile: str | None,
     region: str | None,
     ca_bundle: str | None,
+    endpoint_url: str | None,
 ) -> int:
-    """Open a tunnel to a private address through an EC2 Instance Connect Endpoint.
+    """Open a tunnel to an instance or a private address through an EC2 Instance Connect Endpoint.
 
     Without --local-port the tunnel is standard input and output, as ssh's ProxyCommand wants it.
 
-    Credentials and region come from where the AWS CLI takes them: environment variables and profiles. Certificates:
-    --ca-bundle, else AWS_CA_BUNDLE and SSL_CERT_FILE, else the system's.
+    Credentials, region and the API's URL come from where the AWS CLI takes them: environment variables and profiles.
+    Certificates: --ca-bundle, else AWS_CA_BUNDLE and SSL_CERT_FILE, else the profile's ca_bundle, else the system's.
     """
     from wicketgate.client import ClientError, InvalidUse, TunnelRequest, resolve_credentials, resolve_region
-    from wicketgate.client.handshake import trust
+    from wicketgate.client.settings import resolve_trust
     from wicketgate.client.tunnel import Listener, Opener, carry_standard_streams
 
-    _stop_on_signals()
+    def find(*given: str | None) -> tuple[str, str, str]:
+        from wicketgate.client.lookup import Caller, find_route  # only who looks up pays for http.client and XML
+
+        caller = Caller.resolve(
+            os.environ, profile=profile, region=region, ca_bundle=ca_bundle, endpoint_url=endpoint_url
+        )
+        return find_route(caller, *given)
+
+    stop_on_signals()
     try:
+        if local_port is None and os.isatty(0):
+            raise InvalidUse("Standard input is a terminal: use this as ssh's ProxyCommand, or give --local-port.")
         request = TunnelRequest.make(
             endpoint_id=endpoint_id,
             dns_name=dns_name,
@@ -73,21 +85,20 @@ def command(  # noqa: PLR0917  # one parameter per option
             instance_id=instance_id,
             remote_port=remote_port,
             max_tunnel_duration=max_tunnel_duration,
+            find=find,
         )
-        if local_port is None and os.isatty(0):
-            raise InvalidUse("Standard input is a terminal: use this as ssh's ProxyCommand, or give --local-port.")
         opener = Opener(
             request,
             resolve_credentials(profile, os.environ),
             resolve_region(region, profile, os.environ),
-            trust(ca_bundle, os.environ),
+            resolve_trust(ca_bundle, profile, os.environ),
         )
         if local_port is None:
             carry_standard_streams(opener)
         else:
-            Listener(opener, local_port, max_websocket_connections, _say, _complain).run()
+            Listener(opener, local_port, max_websocket_connections, _say, complain).run()
     except ClientError as error:
-        _complain(str(error))
+        complain(str(error))
         return error.exit_code
     return 0
 
@@ -96,7 +107,8 @@ def _say(line: str) -> None:
     _write(1, line)
 
 
-def _complain(line: str) -> None:
+def complain(line: str) -> None:
+    """One line of what failed, on standard error."""
     _write(2, f"wicketgate: {line}")
 
 
@@ -106,7 +118,7 @@ def _write(fd: int, line: str) -> None:
         os.write(fd, f"{line}\n".encode(errors="replace"))
 
 
-def _stop_on_signals() -> None:
+def stop_on_signals() -> None:
     """SIGINT, SIGTERM and ssh's SIGHUP unwind the stack, so that streams are restored and tunnels closed."""
 
     def stop(number: int, _frame: FrameType | None) -> None:

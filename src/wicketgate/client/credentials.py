@@ -61,6 +61,12 @@ def resolve_credentials(profile: str | None, environment: Mapping[str, str]) -> 
     return found
 
 
+def profile_settings(profile: str | None, environment: Mapping[str, str], section: str | None = None) -> Profile:
+    """What the AWS config file says for a profile, or in a section of another name; empty without such a section."""
+    files = _Files(environment)
+    return _section(files.path, (section,)) if section else files.config(_profile_name(profile, environment))
+
+
 def _profile_name(profile: str | None, environment: Mapping[str, str]) -> str:
     return profile or environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
 
@@ -105,14 +111,14 @@ def _path(environment: Mapping[str, str], variable: str, default: str) -> Path:
 
 
 def _section(path: Path, names: tuple[str, ...]) -> Profile:
-    import configparser  # callers with keys in the environment never pay for it
-
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"Cannot read {path}: {error}.") from error
+    import configparser  # callers without such a file never pay for it
+
     parser = configparser.RawConfigParser(default_section="", strict=False, allow_no_value=True)
     try:
         parser.read_string(text)
