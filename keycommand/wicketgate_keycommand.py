@@ -518,7 +518,7 @@ def too_long(_signal: int, _frame: object) -> None:
 
 def main() -> int:
     """Print what is valid; the exit code."""
-    # A copy goes to standard error, which sshd drops and a person at a terminal reads.
+    # A copy goes to standard error: a terminal, or the log of an sshd that keeps one of its own (`sshd -E`).
     syslog.openlog("wicketgate-keycommand", syslog.LOG_PID | syslog.LOG_PERROR, syslog.LOG_AUTHPRIV)
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(OVERALL_SECONDS)

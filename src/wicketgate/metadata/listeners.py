@@ -76,6 +76,9 @@ class Listeners:
                 data, descriptors, _, _ = socket.recv_fds(self._netd, ipc.MAX_MESSAGE, 1)
             except BlockingIOError:
                 return
+            if not data:  # whoever held the other end is gone, and with it the feed, which ends us
+                asyncio.get_running_loop().remove_reader(self._netd)
+                return
             reply = msgspec.json.decode(data, type=ListenReply)
             if not descriptors:
                 _logger.warning("no socket for %s yet: %s", reply.vpc_id, reply.error)
