@@ -28,6 +28,9 @@ INSTANCE_CONNECT_TARGET = "AWSEC2InstanceConnectService"
 
 Element = ElementTree.Element
 
+_LET_GO = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""How it shows that the server had closed a kept connection; http.client has one more of its own."""
+
 
 class ApiRefused(Refused):
     """The API answered with an error; `code` is AWS's, for example `InvalidInstanceID.NotFound`."""
@@ -81,8 +84,8 @@ class Connection:
             if self._connection.sock is not None:
                 try:
                     return self._exchange(body, signed)
-                except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-                    self._connection.close()  # the server had let go of it meanwhile
+                except (*_LET_GO, http.client.RemoteDisconnected):
+                    self._connection.close()
             return self._exchange(body, signed)
 
     @contextmanager
