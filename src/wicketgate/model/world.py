@@ -347,7 +347,7 @@ class PushedKey(_Struct, frozen=True, kw_only=True):
     instance_id: str
     os_user: str
     public_key: str
-    """The line as sent, without its end."""
+    """`type base64`: the key alone, without comment, whatever form it was sent in."""
     expires: float
     """Seconds since the epoch by the server's clock."""
     caller: str = ""
