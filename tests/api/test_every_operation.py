@@ -1,0 +1,255 @@
+"""Each EC2 operation that is offered: what its caller needs to be allowed, a dry run, and the call itself.
+
+NEEDS is typed from the Service Authorization Reference, Amazon EC2. A user with exactly those permissions may; without
+any one of them the call is refused, and the refusal names it.
+"""
+
+import itertools
+
+import pytest
+
+from tests.api.people import User, allow
+from tests.api.worlds import IMAGE, call, endpoint, refusal, run, tagged, wait_for_state
+from wicketgate.control.families import offered
+
+TAGS = {"Team": "red"}
+TAG_LIST = [{"Key": "Team", "Value": "red"}]
+SSH = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "192.0.2.0/24"}]}
+DRY_RUN = ("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)
+
+
+class Scene:
+    """New things of every kind, in a VPC of their own."""
+
+    def __init__(self, ec2):
+        self.ec2 = ec2
+        self._numbers = itertools.count(1)
+        self.vpc = self.new_vpc()
+        self.subnet = self.new_subnet()
+        self.group = self.new_group()
+        self.arn = f"arn:aws:ec2:us-east-1:123456789012:vpc/{self.vpc}"
+
+    def new_vpc(self):
+        return self.ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+
+    def new_subnet(self, vpc=None):
+        cidr = f"10.0.{next(self._numbers)}.0/24"
+        return self.ec2.create_subnet(VpcId=vpc or self.vpc, CidrBlock=cidr)["Subnet"]["SubnetId"]
+
+    def new_group(self):
+        name = f"group {next(self._numbers)}"
+        return self.ec2.create_security_group(GroupName=name, Description="d", VpcId=self.vpc)["GroupId"]
+
+    def new_rule(self, *, egress=False):
+        add = self.ec2.authorize_security_group_egress if egress else self.ec2.authorize_security_group_ingress
+        self.group = self.new_group()
+        return add(GroupId=self.group, IpPermissions=[SSH])["SecurityGroupRules"][0]["SecurityGroupRuleId"]
+
+    def new_interface(self):
+        made = self.ec2.create_network_interface(SubnetId=self.subnet, Groups=[self.group])
+        return made["NetworkInterface"]["NetworkInterfaceId"]
+
+    def new_instance(self):
+        return run(self.ec2, SubnetId=self.subnet, SecurityGroupIds=[self.group])["InstanceId"]
+
+    def stopped_instance(self):
+        instance = self.new_instance()
+        self.ec2.stop_instances(InstanceIds=[instance])
+        wait_for_state(self.ec2, instance, "stopped")
+        return instance
+
+    def new_endpoint(self):
+        subnet = self.new_subnet(self.new_vpc())
+        return endpoint(self.ec2, SubnetId=subnet)["InstanceConnectEndpointId"]
+
+
+# Each function: a scene -> the call's parameters, and what its caller needs: resources, or (action, resource).
+
+
+def authorize(scene):
+    return {"GroupId": scene.group, "IpPermissions": [SSH]}, [f"security-group/{scene.group}"]
+
+
+def authorize_tagged(scene):
+    parameters, needs = authorize(scene)
+    rule = "security-group-rule"
+    return parameters | tagged(rule, TAGS), [*needs, f"{rule}/*", ("CreateTags", f"{rule}/*")]
+
+
+def revoke(scene, *, egress=False):
+    rule = scene.new_rule(egress=egress)
+    return {"GroupId": scene.group, "SecurityGroupRuleIds": [rule]}, [f"security-group/{scene.group}"]
+
+
+def update_descriptions(scene, *, egress=False):
+    rule = scene.new_rule(egress=egress)
+    descriptions = [{"SecurityGroupRuleId": rule, "Description": "from the office"}]
+    parameters = {"GroupId": scene.group, "SecurityGroupRuleDescriptions": descriptions}
+    return parameters, [f"security-group/{scene.group}"]
+
+
+def modify_rules(scene):
+    rule = scene.new_rule()
+    request = {"IpProtocol": "udp", "FromPort": 53, "ToPort": 53, "CidrIpv4": "192.0.2.0/24"}
+    parameters = {"SecurityGroupRules": [{"SecurityGroupRuleId": rule, "SecurityGroupRule": request}]}
+    needs = [f"security-group/{scene.group}", f"security-group-rule/{rule}"]
+    return parameters | {"GroupId": scene.group}, needs
+
+
+def create_group(scene):
+    parameters = {"GroupName": "new", "Description": "d", "VpcId": scene.vpc, **tagged("security-group", TAGS)}
+    return parameters, ["security-group/*", f"vpc/{scene.vpc}", ("CreateTags", "security-group/*")]
+
+
+def create_vpc(scene):
+    return {"CidrBlock": "10.9.0.0/16", **tagged("vpc", TAGS)}, ["vpc/*", ("CreateTags", "vpc/*")]
+
+
+def create_subnet(scene):
+    parameters = {"VpcId": scene.vpc, "CidrBlock": "10.0.200.0/24", **tagged("subnet", TAGS)}
+    return parameters, ["subnet/*", f"vpc/{scene.vpc}", ("CreateTags", "subnet/*")]
+
+
+def create_interface(scene):
+    kind = "network-interface"
+    needs = [f"{kind}/*", f"subnet/{scene.subnet}", f"security-group/{scene.group}", ("CreateTags", f"{kind}/*")]
+    return {"SubnetId": scene.subnet, "Groups": [scene.group], **tagged(kind, TAGS)}, needs
+
+
+def create_endpoint(scene):
+    scene.new_endpoint()  # the service-linked role comes with the first one
+    kind, group, subnet = "instance-connect-endpoint", f"security-group/{scene.group}", f"subnet/{scene.subnet}"
+    parameters = {"SubnetId": scene.subnet, "SecurityGroupIds": [scene.group], **tagged(kind, TAGS)}
+    on_behalf = [("CreateNetworkInterface", one) for one in ("network-interface/*", subnet, group)]
+    tagging = [("CreateTags", "network-interface/*"), ("CreateTags", f"{kind}/*")]
+    return parameters, [f"{kind}/*", subnet, group, *on_behalf, *tagging]
+
+
+def of_endpoint(scene, **parameters):
+    made = scene.new_endpoint()
+    return {"InstanceConnectEndpointId": made, **parameters}, [f"instance-connect-endpoint/{made}"]
+
+
+def run_instances(scene):
+    image = f"arn:aws:ec2:us-east-1::image/{IMAGE}"
+    needs = [image, "instance/*", "network-interface/*", f"subnet/{scene.subnet}", f"security-group/{scene.group}"]
+    parameters = {"ImageId": IMAGE, "MinCount": 1, "MaxCount": 1, "SubnetId": scene.subnet}
+    parameters |= {"SecurityGroupIds": [scene.group], **tagged("instance", TAGS)}
+    return parameters, [*needs, ("CreateTags", "instance/*")]
+
+
+def of_instance(scene, made):
+    return {"InstanceIds": [made]}, [f"instance/{made}"]
+
+
+def modify_instance(scene):
+    instance, group = scene.new_instance(), scene.new_group()
+    return {"InstanceId": instance, "Groups": [group]}, [f"instance/{instance}", f"security-group/{group}"]
+
+
+def modify_interface(scene):
+    interface, group = scene.new_interface(), scene.new_group()
+    needs = [f"network-interface/{interface}", f"security-group/{group}"]
+    return {"NetworkInterfaceId": interface, "Groups": [group]}, needs
+
+
+def tags(scene):
+    parameters = {"Resources": [scene.vpc, scene.group], "Tags": TAG_LIST}
+    return parameters, [f"vpc/{scene.vpc}", f"security-group/{scene.group}"]
+
+
+def of_new(kind, member):
+    def build(scene):
+        made = getattr(scene, f"new_{kind}")()
+        resource = {"group": "security-group", "interface": "network-interface"}.get(kind, kind)
+        return {member: made}, [f"{resource}/{made}"]
+
+    return build
+
+
+def everything(**parameters):
+    """An operation that is authorised on `*`."""
+    return lambda scene: (parameters, ["*"])
+
+
+NEEDS = {
+    "AuthorizeSecurityGroupEgress": authorize,
+    "AuthorizeSecurityGroupIngress": authorize_tagged,
+    "CreateInstanceConnectEndpoint": create_endpoint,
+    "CreateNetworkInterface": create_interface,
+    "CreateSecurityGroup": create_group,
+    "CreateSubnet": create_subnet,
+    "CreateTags": tags,
+    "CreateVpc": create_vpc,
+    "DeleteInstanceConnectEndpoint": of_endpoint,
+    "DeleteNetworkInterface": of_new("interface", "NetworkInterfaceId"),
+    "DeleteSecurityGroup": of_new("group", "GroupId"),
+    "DeleteSubnet": of_new("subnet", "SubnetId"),
+    "DeleteTags": tags,
+    "DeleteVpc": of_new("vpc", "VpcId"),
+    "DescribeAccountAttributes": everything(),
+    "DescribeAvailabilityZones": everything(),
+    "DescribeInstanceConnectEndpoints": everything(),
+    "DescribeInstanceStatus": everything(),
+    "DescribeInstances": everything(),
+    "DescribeNetworkInterfaces": everything(),
+    "DescribeRegions": everything(),
+    "DescribeSecurityGroupReferences": lambda scene: ({"GroupId": [scene.group]}, ["*"]),
+    "DescribeSecurityGroupRules": everything(),
+    "DescribeSecurityGroups": everything(),
+    "DescribeSubnets": everything(),
+    "DescribeTags": everything(),
+    "DescribeVpcAttribute": lambda scene: ({"VpcId": scene.vpc, "Attribute": "enableDnsSupport"}, [f"vpc/{scene.vpc}"]),
+    "DescribeVpcs": everything(),
+    "GetSecurityGroupsForVpc": lambda scene: ({"VpcId": scene.vpc}, [f"vpc/{scene.vpc}"]),
+    "ModifyInstanceAttribute": modify_instance,
+    "ModifyInstanceConnectEndpoint": lambda scene: of_endpoint(scene, PreserveClientIp=True),
+    "ModifyNetworkInterfaceAttribute": modify_interface,
+    "ModifySecurityGroupRules": modify_rules,
+    "ModifySubnetAttribute": lambda scene: (
+        {"SubnetId": scene.subnet, "MapPublicIpOnLaunch": {"Value": True}},
+        [f"subnet/{scene.subnet}"],
+    ),
+    "ModifyVpcAttribute": lambda scene: (
+        {"VpcId": scene.vpc, "EnableDnsHostnames": {"Value": True}},
+        [f"vpc/{scene.vpc}"],
+    ),
+    "RevokeSecurityGroupEgress": lambda scene: revoke(scene, egress=True),
+    "RevokeSecurityGroupIngress": revoke,
+    "RunInstances": run_instances,
+    "StartInstances": lambda scene: of_instance(scene, scene.stopped_instance()),
+    "StopInstances": lambda scene: of_instance(scene, scene.new_instance()),
+    "TerminateInstances": lambda scene: of_instance(scene, scene.new_instance()),
+    "UpdateSecurityGroupRuleDescriptionsEgress": lambda scene: update_descriptions(scene, egress=True),
+    "UpdateSecurityGroupRuleDescriptionsIngress": update_descriptions,
+}
+
+
+@pytest.fixture(scope="module")
+def user(deployment, iam):
+    """One user, whose policy each test sets."""
+    return User(deployment, iam)
+
+
+def test_all_operations():
+    """No operation of EC2 is offered that is not called here."""
+    assert {action for service, action in offered() if service == "ec2"} == set(NEEDS)
+
+
+@pytest.mark.parametrize("action", NEEDS)
+def test_operation(ec2, user, action):
+    """Refused without any one permission, which is named; a dry run with all of them changes nothing; then it works."""
+    parameters, needs = NEEDS[action](Scene(ec2))
+    pairs = [(action, need) if isinstance(need, str) else need for need in needs]
+    statements = [allow(f"ec2:{name}", resource) for name, resource in pairs]
+    client = user.ec2
+    for missing, pair in enumerate(pairs):
+        user.may(allow("ec2:Nothing"), *statements[:missing], *statements[missing + 1 :])
+        assert refusal(client, action, parameters) == user.denied(*pair)
+    user.may(*statements)
+    if "DryRun" in client.meta.service_model.operation_model(action).input_shape.members:
+        for _ in range(2):
+            assert refusal(client, action, parameters | {"DryRun": True}) == DRY_RUN
+    answer = call(client, action, parameters)
+    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert answer.get("Return", True) is True
