@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,29 @@ def test_following_across_rotation_and_new_files(tmp_path):
         return step is not None
 
     assert ids(follow(tmp_path, pause=pause)) == ["one", "two", "three", "four", "five"]
+
+
+def test_a_descriptor_is_read_without_a_permission_of_ones_own(tmp_path):
+    """The API's process reads the gateways' files by descriptors that it was given, several at once by the same one."""
+    path = tmp_path / "gateway.jsonl"
+    write(path, *((second, str(second)) for second in range(300)), size=1000)
+    file = os.open(path, os.O_RDONLY)
+    path.chmod(0)
+    child = os.fork()
+    if child == 0:  # not pytest's: it must not return
+        code = 1
+        try:
+            if os.geteuid() == 0:
+                os.setresuid(65534, 65534, 65534)
+            given = Path(f"/proc/self/fd/{file}")
+            forwards, backwards = events([given]), events([given], newest=True)
+            both = [(next(forwards)["eventID"], next(backwards)["eventID"]) for _ in range(150)]
+            refused = not os.access(path, os.R_OK)
+            code = 0 if refused and both == [(str(one), str(299 - one)) for one in range(150)] else 2
+        finally:
+            os._exit(code)
+    os.close(file)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_missing_directory_is_named(tmp_path):

@@ -12,6 +12,7 @@ file. Each file is in time order but for the seconds by which two threads may ha
 from __future__ import annotations
 
 import heapq
+import io
 import json
 import math
 import os
@@ -34,6 +35,7 @@ POLL: Final = 0.5
 Match = Callable[[Event], bool]
 
 _is_audit_file = re.compile(r".+\.jsonl(?:\.[0-9]+)?").fullmatch
+_descriptor = re.compile(r"/proc/self/fd/([0-9]+)").fullmatch
 _rotation = re.compile(r"\.jsonl\.([0-9]+)$").search
 
 
@@ -135,7 +137,7 @@ def _chain(
     late = until + SLACK if until is not None else math.inf
     for path in reversed(chain) if newest else chain:
         try:
-            with path.open("rb") as file:
+            with _opened(path) as file:
                 size = min(file.seek(0, os.SEEK_END), (sizes or {}).get(path, 2**63))
                 lines = _backward(file, size, until) if newest else _forward(file, size, since)
                 for event in filter(None, map(parsed, lines)):
@@ -156,6 +158,42 @@ def parsed(line: bytes) -> Event | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) and seconds_of(event) else None
+
+
+class _Inherited(io.RawIOBase):
+    """A file by a descriptor that this process was given, with a place of its own: others read by the same one."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._place = 0
+
+    def readable(self) -> bool:
+        """It is, and nothing else."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """To an absolute place, or to the end."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: os.fstat(self._fd).st_size}[whence]
+        self._place = base + offset
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """At the place, without moving the descriptor's own."""
+        count = os.preadv(self._fd, [buffer], self._place)
+        self._place += count
+        return count
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a file. `/proc/self/fd/N` is read by the descriptor: opening it anew would ask for a permission of our own,
+    which the API's process has not for the files of the gateways.
+    """
+    inherited = _descriptor(str(path))
+    return path.open("rb") if inherited is None else io.BufferedReader(_Inherited(int(inherited[1])))
 
 
 # -- one file ----------------------------------------------------------------------------------------------------------
