@@ -86,6 +86,12 @@ def test_granted_by_the_resource(own, session, allowed):
     assert decide(asked(), principal(own, session), granted=True).allowed == allowed
 
 
+def test_who_decided_when_both_allow():
+    """The caller's own statement is named if there is one, else the resource's policy."""
+    assert decide(asked(), principal(ALLOW), granted=True).statement == "own/0"
+    assert decide(asked(), principal(None), granted=True).reason.startswith("the resource's own policy allows")
+
+
 # -- trust policies ----------------------------------------------------------------------------------------------------
 
 

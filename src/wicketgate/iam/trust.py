@@ -85,7 +85,7 @@ def may_assume(role_name: str, document: Any, request: Request) -> Trust:
     except MalformedPolicy as error:
         return Trust(decision=Decision(allowed=False, statement="", reason=str(error), message=str(error)))
     decision = _decide(request, statements)
-    by_name = [one for one in statements if one.statement.allows and one.names_itself(request)]
+    by_name = [one for one in statements if one.names_itself(request)]
     return Trust(decision=decision, itself=decision.allowed and _decide(request, by_name).allowed)
 
 
