@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -213,6 +214,19 @@ def test_ssh_with_a_key_that_the_instance_knows_pushes_none(place: Place) -> Non
     assert (done.stdout, done.returncode) == ("mine\n", 0), done.stderr
     assert [action for action, _ in place.api.calls] == ["DescribeInstances", "DescribeInstanceConnectEndpoints"]
     assert place.api.calls[1][1]["InstanceConnectEndpointIds"] == [ENDPOINT]
+
+
+def test_ssh_that_is_told_to_stop_leaves_no_key_behind(place: Place) -> None:
+    """SIGTERM to us ends ssh; the key that was made for it is removed."""
+    words = ("--ssh-port", str(place.sshd.port), f"{ME}@{INSTANCE}", *place.ssh_options(), "echo up; exec sleep 60")
+    argv = [sys.executable, "-m", "wicketgate.cli", "ssh", *words]
+    with subprocess.Popen(argv, env=place.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        assert len(list(place.home.glob("wicketgate-ssh-*"))) == 1
+        process.terminate()
+        assert process.wait(TIMEOUT) == 255 or process.returncode == 128 + signal.SIGTERM
+    assert list(place.home.glob("wicketgate-ssh-*")) == []
 
 
 def test_ssh_fails_with_awss_words_before_ssh_starts(place: Place) -> None:
