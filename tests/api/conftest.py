@@ -22,3 +22,9 @@ def ec2(deployment):
 def iam(deployment):
     """An IAM client with the root credential."""
     return deployment.client("iam")
+
+
+@pytest.fixture(scope="session")
+def plain(deployment):
+    """An EC2 client with the root credential that sends whatever it is given."""
+    return deployment.client("ec2", parameter_validation=False)

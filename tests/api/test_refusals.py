@@ -6,12 +6,6 @@ from tests.api.worlds import golden, groups_world, network_world, refusal
 
 
 @pytest.fixture(scope="module")
-def plain(deployment):
-    """A client that sends whatever it is given."""
-    return deployment.client("ec2", parameter_validation=False)
-
-
-@pytest.fixture(scope="module")
 def network(ec2):
     """The World of network, instances and endpoints."""
     return network_world(ec2)
