@@ -514,7 +514,7 @@ class TargetProtocol(asyncio.BufferedProtocol):
         self._tunnel.resume_client()
 
 
-def _discard(data: memoryview) -> None:
+def _discard(data: bytes | memoryview) -> None:
     pass
 
 
