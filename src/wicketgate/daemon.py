@@ -2,6 +2,7 @@
 
     api ──── feed ────> Serve ──── feed ────> netd           (root of its user namespace; faces no network)
      ^                        └─── feed ────> gateway 0..n   (no privilege; listening sockets inherited)
+     |                        └─── feed ────> metadata       (no privilege; its sockets come from netd)
      |                        └─── feed ────> others         (`Companion`: the lab's machines, ...)
      └── calls (Unix socket) ── gateway
                                 gateway <── dial requests, sockets and leases ──> netd
@@ -39,6 +40,8 @@ GATEWAY_UID = 64910
 """An id that no account has: what the gateway's files belong to and all it is allowed to be."""
 API_UID = 64913
 """The same for the API process, to which the store belongs."""
+METADATA_UID = 64914
+"""The same for instance metadata, which owns nothing."""
 ACKNOWLEDGE_SECONDS = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
 START_SECONDS = 60.0
@@ -260,6 +263,11 @@ class Serve:
         self._thread("follow api", lambda: self._follow(sock))
         self._thread("watch children", self._watch)
 
+    @property
+    def ssh_root(self) -> Path:
+        """What instances pin to check pushed SSH keys by."""
+        return self.directory / "ssh-root.pem"
+
     def stop(self) -> None:
         """End all processes. Rules and links stay in the kernel: no process of ours, no new connection."""
         self._stopping.set()
@@ -370,10 +378,10 @@ class Serve:
                 pki.sealed_copy("certificate", opening.certificate),
                 pki.sealed_copy("key", opening.key),
             )
-            (self.directory / "ca.pem").write_bytes(opening.ca)
+            _publish(self.directory / "ca.pem", opening.ca)
             pki.write_bundle(self.bundle, self.directory / "ca.pem")
-            for path in (self.directory / "ca.pem", self.bundle):
-                path.chmod(0o644)
+        _publish(self.directory / "ssh-signer.pem", opening.signer_chain)
+        _publish(self.ssh_root, opening.signer_root)
 
     def _restart_api(self) -> None:
         try:
@@ -463,9 +471,11 @@ class Serve:
     def _make_children(self) -> None:
         logs = self.directory / "logs"
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(self.workers)]
-        self._pairs = pairs
         ends = [pair[0].fileno() for pair in pairs]
-        self.children.append(Child("netd", self._netd_command(ends), ends, logs / "netd.log", required=True))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._pairs = [*pairs, (ours, theirs)]
+        command = self._netd_command(ends, ours.fileno())
+        self.children.append(Child("netd", command, [*ends, ours.fileno()], logs / "netd.log", required=True))
         listeners = [listener.fileno() for listener in self.listeners]
         for index, pair in enumerate(pairs):
             inherited = [pair[1].fileno(), *listeners, *(self._tls or ())]
@@ -473,6 +483,8 @@ class Serve:
             self.children.append(
                 Child(f"gateway-{index}", command, inherited, logs / f"gateway-{index}.log", self.environment)
             )
+        command = self._metadata_command(theirs.fileno())
+        self.children.append(Child("metadata", command, [theirs.fileno()], logs / "metadata.log", self.environment))
         for one in self.companions:
             log = logs / f"{one.name}.log"
             child = Child(one.name, one.command, list(one.inherited), log, one.environment, one.required)
@@ -500,9 +512,26 @@ class Serve:
 
         return command
 
-    def _netd_command(self, ends: list[int]) -> Callable[[int], list[str]]:
+    def _metadata_command(self, netd: int) -> Callable[[int], list[str]]:
         def command(feed: int) -> list[str]:
-            config = {"feed_fd": feed, "gateway_fds": ends, "state_directory": str(self.directory / "netd")}
+            config = {
+                "feed_fd": feed,
+                "netd_fd": netd,
+                "domain": self.configuration.domain,
+                "signer_chain": str(self.directory / "ssh-signer.pem"),
+            }
+            return self._confined(METADATA_UID, "wicketgate.metadata", config)
+
+        return command
+
+    def _netd_command(self, ends: list[int], metadata: int) -> Callable[[int], list[str]]:
+        def command(feed: int) -> list[str]:
+            config = {
+                "feed_fd": feed,
+                "gateway_fds": ends,
+                "metadata_fds": [metadata],
+                "state_directory": str(self.directory / "netd"),
+            }
             return [sys.executable, "-m", "wicketgate.netd", json.dumps(config)]
 
         return command
@@ -529,6 +558,14 @@ class Serve:
     def _confined(self, user_id: int, module: str, config: Mapping[str, object]) -> list[str]:
         confine = [self.python, "-m", "wicketgate.kernel.confine", str(user_id)]
         return [*confine, self.python, "-m", module, json.dumps(config)]
+
+
+def _publish(path: Path, data: bytes) -> None:
+    """Write a file that everybody may read, whole."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(data)
+    temporary.chmod(0o644)
+    temporary.replace(path)
 
 
 def _give(path: Path, owner: int) -> None:

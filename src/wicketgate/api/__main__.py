@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from wicketgate import ipc, pki
+from wicketgate import ipc, pki, ssh_signer
 from wicketgate.api.config import ApiConfig
 from wicketgate.api.http import Connection
 from wicketgate.api.server import Api
@@ -51,16 +51,16 @@ def certificate_names(world: World, domain: str) -> tuple[str, ...]:
     return (*apis, *public_names(dns_name(world, "*", domain)))
 
 
-def _open(config: ApiConfig, store: Store, feed: ipc.Feed) -> World:
+def _open(config: ApiConfig, store: Store, feed: ipc.Feed, signer: ssh_signer.SshSigner) -> World:
     """Tell `serve` what it needs, then the World; returns it when it is in force."""
     world = store.load()
     given = os.environ.get("WICKETGATE_ROOT_ACCESS_KEY_ID"), os.environ.get("WICKETGATE_ROOT_SECRET_ACCESS_KEY")
     chosen = RootCredential(access_key_id=given[0], secret_access_key=given[1]) if given[0] and given[1] else None
     root = root_credential(store, chosen)
-    opening = ipc.Opening()
+    opening = ipc.Opening(signer_chain=signer.chain, signer_root=signer.root)
     if not config.own_certificate:
         issued = pki.issue(_Vault(store), certificate_names(world, config.domain))
-        opening = ipc.Opening(certificate=issued.certificate, key=issued.key, ca=issued.ca)
+        opening = msgspec.structs.replace(opening, certificate=issued.certificate, key=issued.key, ca=issued.ca)
     if root.to_be_shown:
         opening = msgspec.structs.replace(
             opening, root_access_key_id=root.access_key_id, root_secret_access_key=root.secret_access_key
@@ -89,14 +89,14 @@ def _brought_up_to_date(config: ApiConfig, store: Store, world: World, root: Roo
     return after
 
 
-async def _serve(config: ApiConfig, store: Store, feed: ipc.Feed, world: World) -> None:
+async def _serve(config: ApiConfig, store: Store, feed: ipc.Feed, world: World, signer: ssh_signer.SshSigner) -> None:
     loop = asyncio.get_running_loop()
     audit = AuditLog(Path(config.audit_file))
     audit.start()
     writer = Writer(store, feed, world)
     paths: Sequence[Path] = [Path(config.audit_file), *(Path(f"/proc/self/fd/{fd}") for fd in config.other_audit_fds)]
     values = {"quotas": (config.quotas, config.endpoint_quotas), "domain": (config.domain,)}
-    api = Api(writer, audit, paths, values)
+    api = Api(writer, audit, paths, values, signer.sign)
     api.warm()
     connections: set[Connection] = set()
     server = await loop.create_unix_server(
@@ -126,8 +126,9 @@ def main() -> int:
             Path(config.store), key_file=Path(config.key_file) if config.key_file else None, identity=config.identity
         )
         feed = ipc.Feed("serve", socket.socket(fileno=config.feed_fd), ACKNOWLEDGE_SECONDS)
-        world = _open(config, store, feed)
-        uvloop.run(_serve(config, store, feed, world))
+        signer = ssh_signer.ensure(_Vault(store), config.identity.region, config.domain)
+        world = _open(config, store, feed, signer)
+        uvloop.run(_serve(config, store, feed, world, signer))
         store.close()
     except WicketgateError as error:
         sys.stderr.write(f"wicketgate api: {error}\n")

@@ -165,7 +165,7 @@ class Api:
         return _Asked(
             operation=self._operations[name, wire.operation],
             parameters=parameters,
-            caller=_caller(world, principal, key, request.peer.source_ip),
+            caller=_caller(world, principal, key, request.peer.source_ip, user_agent),
             context=iam.caller_context(world, principal, request.peer.source_ip, user_agent, now),
             trail=trail,
             now=now,
@@ -305,7 +305,7 @@ def _tell(loop: asyncio.AbstractEventLoop, written: asyncio.Future[Exception | N
     loop.call_soon_threadsafe(tell)
 
 
-def _caller(world: World, principal: Principal, key: AccessKey, source_ip: str) -> Caller:
+def _caller(world: World, principal: Principal, key: AccessKey, source_ip: str, user_agent: str) -> Caller:
     return Caller(
         arn=principal.arn,
         account_id=world.account_id,
@@ -313,6 +313,7 @@ def _caller(world: World, principal: Principal, key: AccessKey, source_ip: str) 
         principal=principal,
         access_key_id=key.id,
         source_ip=source_ip,
+        user_agent=user_agent,
     )
 
 

@@ -20,7 +20,7 @@ def _with_settings(command: Callable[..., int]) -> Callable[..., int]:
     """One flag for each setting, in the order of the documentation."""
     from wicketgate.configuration import SETTINGS
 
-    for setting in reversed(SETTINGS.values()):
+    for setting in reversed(list(SETTINGS.values())):
         about = f"{setting.description.splitlines()[0]} [{setting.variable}]"
         command = click.option(setting.flag, setting.name, metavar="VALUE", help=about)(command)
     return command
