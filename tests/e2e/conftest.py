@@ -1,4 +1,4 @@
-"""One lab for all end-to-end tests, inside the sandbox (`make test-net`); each test gets the World of the file."""
+"""One lab for all end-to-end tests, inside the sandbox (`make test-net`); each test gets the world of the file."""
 
 import os
 from pathlib import Path
@@ -20,6 +20,8 @@ def pytest_configure(config):
 def running():
     """The lab that ships with the package, up."""
     os.chdir(Path(__file__).parents[2])
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        del os.environ[name]  # whose ever they are, nothing here is for them
     lab = Lab(load())
     lab.start()
     yield lab
@@ -28,11 +30,17 @@ def running():
 
 @pytest.fixture
 def lab(running):
-    """The running lab in the World of its topology file."""
-    running.change(lambda _world: running.topology.world)
-    yield running
+    """The running lab in the world of its topology file."""
     running.serve.wait_alive()
-    running.change(lambda _world: running.topology.world)
+    running.restore()
+    return running
+
+
+@pytest.fixture
+def configured(lab):
+    """A function that starts the lab's servers again with other settings; its own are put back afterwards."""
+    yield lab.restart
+    lab.restart()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Small Worlds for network tests, and the connection attempts to make in them."""
 
 import errno
+import hashlib
 import select
 import socket
 from contextlib import ExitStack, contextmanager
@@ -9,7 +10,6 @@ import msgspec
 
 from wicketgate.kernel import netns
 from wicketgate.kernel.dial import IP_TRANSPARENT, dial
-from wicketgate.lab.topology import resource_id
 from wicketgate.model import (
     Endpoint,
     Instance,
@@ -25,6 +25,11 @@ VPC = "vpc-00000000000000001"
 SUBNET = "subnet-00000000000000001"
 ENDPOINT = "eice-00000000000000001"
 CLIENT = "203.0.113.10"
+
+
+def resource_id(kind, *names):
+    """An id of AWS's shape, the same for the same names in every run."""
+    return f"{kind}-{hashlib.sha256('/'.join((kind, *names)).encode()).hexdigest()[:17]}"
 
 
 def sg(name):

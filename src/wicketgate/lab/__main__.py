@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 from wicketgate.lab.lab import Lab
+from wicketgate.lab.machines import ACCOUNT
 from wicketgate.lab.topology import TopologyError, load
 from wicketgate.lab.tour import Row, Tour, missing_for_tour
 from wicketgate.model import WicketgateError
@@ -98,27 +99,51 @@ def _stay(lab: Lab) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: ended.set())
-    web = lab.address("plain", "web-1") if any(vpc.name == "plain" for vpc in lab.world.vpcs) else None
-    print("The lab is up; Ctrl-C ends it. In another terminal:\n")
-    print("  wicketgate shell                      a shell at client `office`, as user `admin`")
-    print("  wicketgate shell --client home --user operator -- COMMAND\n")
-    print("Endpoints and machines (clients: " + ", ".join(f"{n} {a}" for n, a in lab.topology.clients.items()) + "):")
-    for endpoint in lab.world.endpoints:
-        kept = "on" if endpoint.preserve_client_ip else "off"
-        print(f"  {endpoint.id}  client IP preservation {kept}\n    {endpoint.dns_name}")
-        vpc = lab.world.vpc_of_subnet(endpoint.subnet_id)
-        for instance in lab.world.instances:
-            eni = lab.interface(instance)
-            if lab.world.vpc_of_subnet(eni.subnet_id).id == vpc.id:
-                groups = ", ".join(g.name for i in eni.group_ids if (g := lab.world.group(i)) is not None)
-                print(f"    {instance.name:10} {eni.private_ip_address:15} {instance.id}  groups: {groups}")
-    if web is not None:
-        print("\nIn that shell, with this client and with the stock AWS CLI as ssh's ProxyCommand:")
-        for aws in (None, "aws"):
-            proxy = lab.tunnel_command("plain", web, aws=aws)
-            print(f"  {shlex.join(lab.ssh_command(proxy, web))}")
-        print(flush=True)
+    print("\n".join(_to_try(lab)), flush=True)
     ended.wait()
+
+
+def _to_try(lab: Lab) -> list[str]:
+    """What there is in this lab, and commands for it."""
+    clients = ", ".join(f"{name} {address}" for name, address in lab.topology.clients.items())
+    users = ", ".join(lab.keys)
+    lines = [
+        "The lab is up; Ctrl-C ends it. In another terminal:",
+        "",
+        f"  wicketgate lab shell [--client {lab.place}] [--user {next(iter(lab.keys))}] [-- COMMAND]",
+        "",
+        "is a shell of a client on the internet. AWS's own tools work there as they are.",
+        f"Clients: {clients}. Users: {users}.",
+        "",
+    ]
+    for vpc in lab.topology.vpcs:
+        endpoint = lab.endpoint(vpc.name)
+        kept = "on" if endpoint.preserve_client_ip else "off"
+        lines.append(f"VPC {vpc.name}: endpoint {endpoint.id}, client IP preservation {kept}")
+        for one in vpc.instances:
+            instance = lab.instance(vpc.name, one.name)
+            address = lab.interface(instance).private_ip_address
+            lines.append(f"  {one.name:10} {address:15} {instance.id}  groups: {', '.join(one.groups)}")
+    first = next((vpc for vpc in lab.topology.vpcs if vpc.instances), None)
+    if first is None:
+        return lines
+    instance = lab.instance(first.name, first.instances[0].name)
+    address = lab.address(first.name, first.instances[0].name)
+    lines += [
+        "",
+        "To try in that shell:",
+        "",
+        "  aws ec2 describe-instances --query 'Reservations[].Instances[].[InstanceId,PrivateIpAddress,State.Name]'",
+        f"  aws ec2-instance-connect ssh --os-user {ACCOUNT} --connection-type eice --instance-id {instance.id}",
+        f"  wicketgate ssh {ACCOUNT}@{instance.id}",
+        "",
+        "With the lab's own key, through either client as ssh's ProxyCommand:",
+        "",
+    ]
+    for aws in (None, "aws"):
+        proxy = lab.tunnel_command(first.name, address, aws=aws)
+        lines.append(f"  {shlex.join(lab.ssh_command(proxy, address))}")
+    return [*lines, ""]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The lab: a topology brought up with the real processes, real sshd's and real clients. Runs inside a sandbox."""
+"""The lab: a topology brought up with the real processes, real sshd's and real clients. Runs inside a sandbox.
+
+Its world is made, changed and put back by calls of the AWS APIs alone, from a client's place on its internet.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,35 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from wicketgate import pki
-from wicketgate.daemon import GATEWAY_UID, Serve
+from wicketgate.configuration import Configuration
+from wicketgate.daemon import Serve
 from wicketgate.kernel import netns
 from wicketgate.kernel.dial import IP_TRANSPARENT
 from wicketgate.kernel.nftables import Nftables
 from wicketgate.lab import machines, sandbox
 from wicketgate.lab.enter import ENVIRONMENTS
 from wicketgate.lab.machines import ACCOUNT, ROOT, Machine
-from wicketgate.lab.topology import Topology, resource_id, rule
-from wicketgate.model import Endpoint, Instance, NetworkInterface, SecurityGroup, World
+from wicketgate.lab.topology import Topology
+from wicketgate.model import Endpoint, FabricError, Instance, NetworkInterface, SecurityGroup, Vpc, World
 from wicketgate.rules import TABLE
+from wicketgate.tunnel.names import public_names
+
+if TYPE_CHECKING:
+    from wicketgate.lab.build import Builder
+    from wicketgate.lab.edits import Edit
+
+ROOT_CREDENTIAL: Final = ("AKIAWICKETGATELAB000", "lab/only/root/secret/that/builds/it/all0")
+"""Of the account's root user, who builds the world. It is worth something inside the sandbox only."""
+BUILDER: Final = "root"
+"""The user that `environment` knows beside those of the topology: the account's root user."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +59,14 @@ class Lab:
 
     topology: Topology
     workers: int = 1
-    _serve: Serve | None = None
+    keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """User name -> id and secret of the access key."""
     machines: dict[str, Machine] = field(default_factory=dict)
     """Instance id -> its sshd."""
+    _serve: Serve | None = None
+    _builder: Builder | None = None
+    _python: tuple[str, dict[str, str]] = ("", {})
+    """The interpreter for processes of other ids, and their environment."""
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -54,30 +74,21 @@ class Lab:
         """Bring everything up; returns when a login would work. Raises FabricError."""
         if not sandbox.inside():
             raise RuntimeError("the lab runs inside a sandbox only: python -m wicketgate.lab.sandbox -- ...")
-        world = self.topology.world
         for path in (ROOT, ROOT / "home", machines.home()):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o755)
-        python, environment = machines.readable_python()
-        machines.own_etc({endpoint.dns_name: self.topology.gateway_address for endpoint in world.endpoints})
+        self._python = machines.readable_python()
+        machines.own_etc({})
         machines.internet(self.topology.gateway_address, self.topology.clients)
-        authority = self._certificates()
-        self._serve = Serve(
-            world=world,
-            directory=ROOT / "state",
-            listeners=[self._listener()],
-            certificate=authority.certificate,
-            key=authority.key,
-            workers=self.workers,
-            python=python,
-            environment=environment,
-        )
-        (ROOT / "state").mkdir(exist_ok=True)
-        (ROOT / "state").chmod(0o755)
-        self.serve.start()
+        self.keys[BUILDER] = ROOT_CREDENTIAL
+        with self._building() as build:  # it reads its libraries while the servers start
+            self._serve = self._served(self._listener())
+            self.serve.start()
+            self._name_hosts()
+            build()
+        self._name_hosts()
         self._start_machines()
-        ENVIRONMENTS.touch(mode=0o600)
-        ENVIRONMENTS.write_text(json.dumps({user.name: self.environment(user.name) for user in world.users}))
+        self._write_environments()
 
     def stop(self) -> None:
         """End all processes. Namespaces stay until the sandbox ends."""
@@ -86,14 +97,25 @@ class Lab:
         for machine in self.machines.values():
             machine.stop()
 
-    def _certificates(self) -> pki.ServerFiles:
-        names = [endpoint.dns_name for endpoint in self.topology.world.endpoints]
-        files = pki.ensure(ROOT / "pki", names)
-        pki.write_bundle(ROOT / "bundle.pem", files.ca)
-        (ROOT / "pki").chmod(0o755)
-        if sandbox.all_ids():
-            os.chown(files.key, GATEWAY_UID, GATEWAY_UID)
-        return files
+    def restart(self, **settings: object) -> None:
+        """End the servers and start them again over the same state, with other settings than the topology's."""
+        (listener,) = self.serve.listeners
+        self.serve.stop()
+        self._serve = self._served(listener, **settings)
+        self.serve.start()
+
+    def _served(self, listener: socket.socket, **settings: object) -> Serve:
+        own = {"state_directory": str(ROOT / "state"), "workers": self.workers}
+        given = msgspec.structs.asdict(self.topology.configuration)
+        configuration = msgspec.convert({**given, **own, **settings}, Configuration)
+        python, environment = self._python
+        return Serve(
+            configuration=configuration,
+            listeners=[listener],
+            python=python,
+            environment=environment,
+            root=ROOT_CREDENTIAL,
+        )
 
     def _listener(self) -> socket.socket:
         with netns.entered("gateway"):
@@ -103,21 +125,56 @@ class Lab:
         listener.listen(1024)
         return listener
 
+    @contextmanager
+    def _building(self) -> Iterator[Callable[[], None]]:
+        """Start the builder at a client's place; the body gets a function that has it build, and takes its keys."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = self.popen(self.place, BUILDER, [sys.executable, "-m", "wicketgate.lab.build"], **pipes)
+
+        def build() -> None:
+            out, err = process.communicate(msgspec.json.encode({"topology": self.topology}))
+            if process.returncode != 0:
+                said = err.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+                raise FabricError(f"the world cannot be built: {said[-1]}")
+            self.keys |= {user: (key["id"], key["secret"]) for user, key in json.loads(out).items()}
+
+        try:
+            yield build
+        finally:
+            process.kill()
+            process.wait()
+
+    def _name_hosts(self) -> None:
+        """Have the names of the APIs and of all endpoints resolve."""
+        names = [self.topology.api_host]
+        for endpoint in self.world.endpoints:
+            names += public_names(endpoint.dns_name)
+        machines.name_hosts(dict.fromkeys(names, self.topology.gateway_address))
+
     def _start_machines(self) -> None:
         key = ROOT / "id_ed25519"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", key], check=True)
         public = key.with_suffix(".pub").read_text()
-        for instance in self.topology.world.instances:
+        for instance in self.world.instances:
             machine = Machine(instance)
             machine.prepare(public)
             machine.start()
             self.machines[instance.id] = machine
+
+    def _write_environments(self) -> None:
+        ENVIRONMENTS.touch(mode=0o600)
+        ENVIRONMENTS.write_text(json.dumps({user: self.environment(user) for user in self.keys}))
 
     @property
     def serve(self) -> Serve:
         """The processes of a started lab."""
         assert self._serve is not None, "started"
         return self._serve
+
+    @property
+    def place(self) -> str:
+        """The client from whose place the world is built and changed."""
+        return next(iter(self.topology.clients))
 
     # -- the World -----------------------------------------------------------------------------------------------------
 
@@ -127,21 +184,48 @@ class Lab:
         return self.serve.world
 
     def change(self, edit: Edit) -> World:
-        """Apply an edit of the World; returns, with the new World, when kernel and gateway enforce it."""
-        world = msgspec.structs.replace(edit(self.world), revision=self.world.revision + 1)
-        self.serve.apply(world)
-        return world
+        """Make an edit by API calls; returns, with the new World, when kernel and gateway enforce it."""
+        with netns.entered(self.place):
+            edit(self._connected())
+        return self.world
+
+    def restore(self) -> World:
+        """Put back by API calls whatever differs from the topology; returns when it is in force."""
+        builder = self._connected()
+        with netns.entered(self.place):
+            builder.build()
+        self.keys |= {user: (key.id, key.secret) for user, key in builder.keys.items()}
+        self._name_hosts()
+        self._write_environments()
+        return self.world
+
+    def _connected(self) -> Builder:
+        """This process's own administrator; boto3 is loaded when it is first needed."""
+        from wicketgate.lab.build import AccessKey, Builder
+
+        if self._builder is None:
+            self._builder = Builder.connected(self.topology, self.environment(BUILDER))
+            self._builder.keys = {user: AccessKey(*key) for user, key in self.keys.items() if user != BUILDER}
+        return self._builder
+
+    def vpc(self, name: str) -> Vpc:
+        """A VPC by its Name tag."""
+        return next(one for one in self.world.vpcs if one.tags.get("Name") == name)
 
     def endpoint(self, vpc: str) -> Endpoint:
         """The endpoint of a VPC, by the VPC's name."""
-        vpc_id = resource_id("vpc", vpc)
+        vpc_id = self.vpc(vpc).id
         return next(one for one in self.world.endpoints if self.world.vpc_of_subnet(one.subnet_id).id == vpc_id)
 
     def instance(self, vpc: str, name: str) -> Instance:
         """An instance by the names of its VPC and itself."""
-        found = self.world.instance(resource_id("i", vpc, name))
-        assert found is not None, f"{vpc}/{name}"
-        return found
+        there = {eni.id for eni in self.world.interfaces_of_vpc(self.vpc(vpc).id)}
+        return next(one for one in self.world.instances if one.tags.get("Name") == name and one.interface_id in there)
+
+    def group(self, vpc: str, name: str) -> SecurityGroup:
+        """A security group by the names of its VPC and itself."""
+        vpc_id = self.vpc(vpc).id
+        return next(one for one in self.world.groups if (one.vpc_id, one.name) == (vpc_id, name))
 
     def interface(self, owner: Instance | Endpoint) -> NetworkInterface:
         """The network interface of an instance or endpoint."""
@@ -153,22 +237,33 @@ class Lab:
         """Private address of an instance."""
         return self.interface(self.instance(vpc, name)).private_ip_address
 
+    def source(self, vpc: str, client: str = "office") -> str:
+        """The address that instances of a VPC see: the client's with client IP preservation, else the endpoint's."""
+        endpoint = self.endpoint(vpc)
+        if endpoint.preserve_client_ip:
+            return self.topology.clients[client]
+        return self.interface(endpoint).private_ip_address
+
     # -- acting --------------------------------------------------------------------------------------------------------
 
     def environment(self, user: str) -> dict[str, str]:
-        """Environment of a client program of a user: credentials, region, and whom to trust."""
-        key = next(one for one in self.world.access_keys if one.user_name == user)
+        """Environment of a user's AWS clients: where the APIs are, credentials, region, and whom to trust."""
         keep = {
             name: os.environ[name] for name in ("PATH", "TERM", "LANG", "TMPDIR", sandbox.MARK) if name in os.environ
         }
+        key_id, secret = self.keys[user]
+        bundle, region = str(ROOT / "state" / "bundle.pem"), self.topology.configuration.region
         return {
             **keep,
             "HOME": str(ROOT / "home"),
-            "AWS_ACCESS_KEY_ID": key.id,
-            "AWS_SECRET_ACCESS_KEY": key.secret,
-            "AWS_REGION": self.world.region,
+            "AWS_ENDPOINT_URL": f"https://{self.topology.api_host}",
+            "AWS_ACCESS_KEY_ID": key_id,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
             "AWS_EC2_METADATA_DISABLED": "true",
-            "SSL_CERT_FILE": str(ROOT / "bundle.pem"),
+            "AWS_CA_BUNDLE": bundle,
+            "SSL_CERT_FILE": bundle,
         }
 
     def tunnel_command(
@@ -270,52 +365,3 @@ def wicketgate_command() -> list[str]:
     """How to start this package's command line with this interpreter."""
     script = Path(sys.executable).parent / "wicketgate"
     return [str(script)] if script.exists() else [sys.executable, "-m", "wicketgate.cli"]
-
-
-# -- edits of a World --------------------------------------------------------------------------------------------------
-
-Edit = Callable[[World], World]
-
-
-def rules_set(
-    vpc: str, group: str, *, inbound: Sequence[str] | None = None, outbound: Sequence[str] | None = None
-) -> Edit:
-    """An edit that replaces a group's rules in one or both directions, written as in the topology file."""
-    group_id = resource_id("sg", vpc, group)
-
-    def edited(one: SecurityGroup) -> SecurityGroup:
-        if one.id != group_id:
-            return one
-        ins = one.inbound if inbound is None else tuple(rule(vpc, group, text, egress=False) for text in inbound)
-        outs = one.outbound if outbound is None else tuple(rule(vpc, group, text, egress=True) for text in outbound)
-        return msgspec.structs.replace(one, rules=ins + outs)
-
-    return lambda world: msgspec.structs.replace(world, groups=tuple(edited(one) for one in world.groups))
-
-
-def groups_set(vpc: str, name: str, groups: Sequence[str]) -> Edit:
-    """An edit that replaces the groups of an instance's network interface."""
-    instance_id = resource_id("i", vpc, name)
-    group_ids = tuple(resource_id("sg", vpc, group) for group in groups)
-
-    def edit(world: World) -> World:
-        instance = world.instance(instance_id)
-        assert instance is not None, name
-        interfaces = tuple(
-            msgspec.structs.replace(eni, group_ids=group_ids) if eni.id == instance.interface_id else eni
-            for eni in world.interfaces
-        )
-        return msgspec.structs.replace(world, interfaces=interfaces)
-
-    return edit
-
-
-def edits(*several: Edit) -> Edit:
-    """Several edits as one."""
-
-    def edit(world: World) -> World:
-        for one in several:
-            world = one(world)
-        return world
-
-    return edit

@@ -31,7 +31,7 @@ _MS_BIND, _MS_REC = 4096, 16384
 def own_etc(hosts: dict[str, str]) -> None:
     """Put a tmpfs over /etc whose entries lead to the host's, but for accounts, groups, hosts and name services.
 
-    `hosts`: name -> address. Only this mount namespace sees it. Nothing of the host is written to.
+    `hosts`: name -> address, as in `name_hosts`. Only this mount namespace sees it. Nothing of the host is written to.
     """
     (ROOT / "etc").mkdir(parents=True, exist_ok=True)
     _mount("/etc", str(ROOT / "etc"), "", _MS_BIND | _MS_REC)
@@ -41,16 +41,25 @@ def own_etc(hosts: dict[str, str]) -> None:
         f"{ACCOUNT}:x:{ACCOUNT_ID}:{ACCOUNT_ID}::{home()}:/bin/bash\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n",
         "group": f"root:x:0:\n{ACCOUNT}:x:{ACCOUNT_ID}:\nnogroup:x:65534:\n",
         "shadow": f"root:*:19000::::::\n{ACCOUNT}:*:19000::::::\n",
-        "hosts": "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in hosts.items()),
+        "hosts": "",
         "nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
     }
     for name, text in own.items():
         (Path("/etc") / name).write_text(text)
+    name_hosts(hosts)
     Path("/etc/shadow").chmod(0o600)
     for entry in (ROOT / "etc").iterdir():
         if entry.name not in own:
             target = entry.readlink() if entry.is_symlink() else entry
             (Path("/etc") / entry.name).symlink_to(target)
+
+
+def name_hosts(hosts: dict[str, str]) -> None:
+    """Have these names resolve, and no others; name -> address. Readers see the names before or these, never half."""
+    lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in hosts.items())]
+    new = Path("/etc/hosts.new")
+    new.write_text("\n".join(lines) + "\n")
+    new.replace("/etc/hosts")
 
 
 def readable_python() -> tuple[str, dict[str, str]]:

@@ -1,33 +1,20 @@
-"""Read a topology file (YAML) into a World. Every mistake is named with line, column and what was expected."""
+"""Read a topology file (YAML): what the lab's world is to be. Every mistake is named with line, column and what was
+expected. The world itself is made from it by API calls (`build`)."""
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import msgspec
 import yaml
 
-from wicketgate.model import (
-    AccessKey,
-    Endpoint,
-    Instance,
-    NetworkInterface,
-    Policy,
-    SecurityGroup,
-    SecurityGroupRule,
-    Settings,
-    Subnet,
-    User,
-    Vpc,
-    World,
-    WorldError,
-)
+from wicketgate.configuration import Configuration
 
 _T = TypeVar("_T")
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,14}$")
@@ -36,25 +23,102 @@ _RULE = re.compile(
     r" (?P<side>from|to) (?:group (?P<group>[a-z0-9-]+)|(?P<cidr>[0-9a-f.:]+/\d{1,3}))$"
 )
 RULE_FORM = "'PROTOCOL [PORT[-PORT]] from|to RANGE' or '... group NAME', e.g. 'tcp 22 from 10.0.0.0/16'"
+RESERVED: Final = 4
+"""Addresses at the start of a subnet that no interface can have; nor can one have the last (VPC User Guide)."""
+ENDPOINT_NAME = re.compile(r"<endpoint ([a-z0-9-]+)>")
+"""In a policy document: the ARN of the endpoint with this name."""
 
 
 class TopologyError(Exception):
     """The topology file is wrong; `str()` is one line: file, line, column, what was found and what was expected."""
 
 
-@dataclass(frozen=True)
-class Topology:
-    """What the file says: the World, and the network around it."""
+# -- what a file says --------------------------------------------------------------------------------------------------
 
-    world: World
+
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what a file says; goes to the builder as JSON."""
+
+
+class RulePlan(_Plan, frozen=True, kw_only=True):
+    """A rule of a group, as the EC2 API has it, but for the name of a group in place of its id."""
+
+    ip_protocol: str
+    from_port: int
+    to_port: int
+    cidr: str = ""
+    group: str = ""
+
+
+class GroupPlan(_Plan, frozen=True, kw_only=True):
+    """A security group with all its rules."""
+
+    name: str
+    inbound: tuple[RulePlan, ...] = ()
+    outbound: tuple[RulePlan, ...] = ()
+
+
+class InstancePlan(_Plan, frozen=True, kw_only=True):
+    """An instance."""
+
+    name: str
+    subnet: str
+    address: str
+    groups: tuple[str, ...]
+
+
+class EndpointPlan(_Plan, frozen=True, kw_only=True):
+    """An EC2 Instance Connect Endpoint. The API gives it the first free address of its subnet."""
+
+    name: str
+    subnet: str
+    groups: tuple[str, ...]
+    preserve_client_ip: bool
+    tags: dict[str, str] = {}
+
+
+class VpcPlan(_Plan, frozen=True, kw_only=True):
+    """A VPC and all that is in it."""
+
+    name: str
+    cidr_block: str
+    subnets: dict[str, str]
+    """Name -> IPv4 range."""
+    groups: tuple[GroupPlan, ...]
+    instances: tuple[InstancePlan, ...]
+    endpoint: EndpointPlan
+
+
+class UserPlan(_Plan, frozen=True, kw_only=True):
+    """An IAM user with one access key, which is made with it."""
+
+    name: str
+    policies: dict[str, dict[str, Any]]
+    """Name -> document, in which `<endpoint NAME>` stands for an ARN."""
+
+
+class Topology(_Plan, frozen=True, kw_only=True):
+    """What the file says: the world to be made, and the network around it."""
+
+    configuration: Configuration
+    """Region, account, domain and what the file's `settings` say."""
+    vpcs: tuple[VpcPlan, ...]
+    users: tuple[UserPlan, ...]
     gateway_address: str
     clients: dict[str, str]
     """Client name -> its public IPv4 address."""
 
+    def vpc(self, name: str) -> VpcPlan | None:
+        """The VPC with this name."""
+        return next((one for one in self.vpcs if one.name == name), None)
 
-def resource_id(kind: str, *names: str) -> str:
-    """An id of AWS's shape, the same for the same names in every run."""
-    return f"{kind}-{hashlib.sha256('/'.join((kind, *names)).encode()).hexdigest()[:17]}"
+    @property
+    def api_host(self) -> str:
+        """The DNS name of the AWS APIs."""
+        return f"api.{self.configuration.domain}"
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
 
 
 def load(path: Path | None = None) -> Topology:
@@ -150,188 +214,149 @@ class _At:
         return loader.construct_document(self.node)
 
 
-@dataclass
 class _Reader:
-    """Collects resources while walking the file once."""
+    """Collects what there is while walking the file once."""
 
-    file: str
-    region: str = "us-east-1"
-    account: str = "123456789012"
-    domain: str = "wicketgate.test"
-    vpcs: list[Vpc] = field(default_factory=list)
-    subnets: list[Subnet] = field(default_factory=list)
-    groups: list[SecurityGroup] = field(default_factory=list)
-    interfaces: list[NetworkInterface] = field(default_factory=list)
-    instances: list[Instance] = field(default_factory=list)
-    endpoints: list[Endpoint] = field(default_factory=list)
-    endpoint_names: dict[str, str] = field(default_factory=dict)
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.vpcs: list[VpcPlan] = []
 
     def topology(self, at: _At) -> Topology:
         top = at.mapping({"gateway", "clients", "vpcs", "users"}, {"region", "account", "domain", "settings"})
-        for key in ("region", "account", "domain"):
-            if key in top:
-                setattr(self, key, top[key].text())
         gateway = top["gateway"].parsed(_ipv4, "the gateway's IPv4 address")
         clients = {name: one.parsed(_ipv4, "a client's IPv4 address") for name, one in top["clients"].entries()}
         for name, one in top["clients"].entries():
             _check_name(name, one)
+        if not clients:
+            raise top["clients"].wrong("at least one client")
+        configuration = _configuration(at, top)
         for name, one in top["vpcs"].entries():
             _check_name(name, one)
-            self._vpc(name, one)
-        users, keys = self._users(top["users"])
-        world = World(
-            revision=1,
-            account_id=self.account,
-            region=self.region,
-            settings=self._settings(top.get("settings")),
+            self.vpcs.append(self._vpc(name, one))
+        return Topology(
+            configuration=configuration,
             vpcs=tuple(self.vpcs),
-            subnets=tuple(self.subnets),
-            groups=tuple(self.groups),
-            interfaces=tuple(self.interfaces),
-            instances=tuple(self.instances),
-            endpoints=tuple(self.endpoints),
-            users=users,
-            access_keys=keys,
+            users=tuple(self._user(name, one) for name, one in top["users"].entries()),
+            gateway_address=gateway,
+            clients=clients,
         )
-        try:
-            world.check()
-        except WorldError as error:
-            raise at.wrong(f"a consistent network: {error}") from error
-        return Topology(world, gateway, clients)
 
-    def _settings(self, at: _At | None) -> Settings:
-        import msgspec
-
-        if at is None:
-            return Settings()
-        try:
-            return msgspec.convert(at.data(), Settings)
-        except msgspec.ValidationError as error:
-            raise at.wrong(f"valid settings: {error}") from error
-
-    def _vpc(self, name: str, at: _At) -> None:
+    def _vpc(self, name: str, at: _At) -> VpcPlan:
         entries = at.mapping({"cidr", "subnets", "groups", "instances", "endpoint"})
-        vpc = Vpc(id=resource_id("vpc", name), name=name, cidr_block=entries["cidr"].parsed(_cidr, "an IPv4 range"))
-        self.vpcs.append(vpc)
+        cidr = entries["cidr"].parsed(_cidr, "an IPv4 range")
+        subnets = {}
         for subnet, one in entries["subnets"].entries():
-            cidr = one.parsed(_cidr, "an IPv4 range")
-            if not ipaddress.IPv4Network(cidr).subnet_of(vpc.network):
-                raise one.wrong(f"a range inside {vpc.cidr_block}")
-            self.subnets.append(Subnet(id=resource_id("subnet", name, subnet), vpc_id=vpc.id, cidr_block=cidr))
+            subnets[subnet] = one.parsed(_cidr, "an IPv4 range")
+            if not ipaddress.IPv4Network(subnets[subnet]).subnet_of(ipaddress.IPv4Network(cidr)):
+                raise one.wrong(f"a range inside {cidr}")
         names = [group for group, _ in entries["groups"].entries()]
-        for group, one in entries["groups"].entries():
-            self.groups.append(_group(name, vpc.id, group, names, one))
+        groups = [_group(group, names, one) for group, one in entries["groups"].entries()]
+        instances: list[InstancePlan] = []
         for instance, one in entries["instances"].entries():
             _check_name(instance, one)
-            interface = self._interface(name, instance, one, one.mapping({"subnet", "address", "groups"}))
-            self.instances.append(Instance(id=resource_id("i", name, instance), name=instance, interface_id=interface))
-        self._endpoint(name, entries["endpoint"])
+            within = one.mapping({"subnet", "address", "groups"})
+            subnet = _one_of(within["subnet"], subnets, f"a subnet of VPC {name}")
+            taken = {other.address for other in instances}
+            address = _address(within["address"], ipaddress.IPv4Network(subnets[subnet]), taken)
+            members = _members(within["groups"], names, name)
+            instances.append(InstancePlan(name=instance, subnet=subnet, address=address, groups=members))
+        return VpcPlan(
+            name=name,
+            cidr_block=cidr,
+            subnets=subnets,
+            groups=tuple(groups),
+            instances=tuple(instances),
+            endpoint=self._endpoint(name, subnets, names, entries["endpoint"]),
+        )
 
-    def _endpoint(self, vpc: str, at: _At) -> None:
-        entries = at.mapping({"name", "subnet", "address", "groups", "preserve-client-ip"}, {"tags"})
+    def _endpoint(self, vpc: str, subnets: dict[str, str], groups: list[str], at: _At) -> EndpointPlan:
+        entries = at.mapping({"name", "subnet", "groups", "preserve-client-ip"}, {"tags"})
         name = entries["name"].text()
         _check_name(name, entries["name"])
-        endpoint_id = resource_id("eice", vpc, name)
-        interface = self._interface(vpc, name, at, entries, endpoint=True)
-        label = hashlib.sha256(endpoint_id.encode()).hexdigest()[:8]
-        host = f"{endpoint_id}.{label}.ec2-instance-connect-endpoint.{self.region}.{self.domain}"
-        self.endpoint_names[name] = endpoint_id
-        self.endpoints.append(
-            Endpoint(
-                id=endpoint_id,
-                subnet_id=resource_id("subnet", vpc, entries["subnet"].text()),
-                interface_id=interface,
-                dns_name=host,
-                preserve_client_ip=entries["preserve-client-ip"].parsed(_boolean, "true or false"),
-                tags={
-                    "Name": name,
-                    **({k: v.text() for k, v in entries["tags"].entries()} if "tags" in entries else {}),
-                },
-            )
+        if any(one.endpoint.name == name for one in self.vpcs):
+            raise entries["name"].wrong("a name that is not taken")
+        return EndpointPlan(
+            name=name,
+            subnet=_one_of(entries["subnet"], subnets, f"a subnet of VPC {vpc}"),
+            groups=_members(entries["groups"], groups, vpc),
+            preserve_client_ip=entries["preserve-client-ip"].parsed(_boolean, "true or false"),
+            tags={key: value.text() for key, value in entries["tags"].entries()} if "tags" in entries else {},
         )
 
-    def _interface(self, vpc: str, name: str, at: _At, entries: dict[str, _At], *, endpoint: bool = False) -> str:
-        address = entries["address"].parsed(_ipv4, "an IPv4 address")
-        subnet_id = resource_id("subnet", vpc, entries["subnet"].text())
-        subnet = next((one for one in self.subnets if one.id == subnet_id), None)
-        if subnet is None:
-            raise entries["subnet"].wrong(f"a subnet of VPC {vpc}")
-        if ipaddress.IPv4Address(address) not in subnet.network:
-            raise entries["address"].wrong(f"an address inside {subnet.cidr_block}")
-        taken = {eni.private_ip_address for eni in self.interfaces if eni.subnet_id == subnet_id}
-        if address in taken | {subnet.router_address}:
-            raise entries["address"].wrong("an address that nothing else has")
-        groups = []
-        for one in entries["groups"].items("a list of group names"):
-            group_id = resource_id("sg", vpc, one.text())
-            if all(group.id != group_id for group in self.groups):
-                raise one.wrong(f"a group of VPC {vpc}")
-            groups.append(group_id)
-        if not groups:
-            raise entries["groups"].wrong("at least one group name")
-        if any(eni.link == name and eni.subnet_id == subnet_id for eni in self.interfaces):
-            raise at.wrong(f"a name that is not taken: {name} is")
-        interface = NetworkInterface(
-            id=resource_id("eni", vpc, name),
-            subnet_id=subnet_id,
-            private_ip_address=address,
-            group_ids=tuple(groups),
-            link=name,
-            interface_type="ec2_instance_connect_endpoint" if endpoint else "interface",
-        )
-        self.interfaces.append(interface)
-        return interface.id
-
-    def _users(self, at: _At) -> tuple[tuple[User, ...], tuple[AccessKey, ...]]:
-        users, keys = [], []
-        for name, one in at.entries():
-            entries = one.mapping({"access-key-id", "secret-access-key", "policies"})
-            policies = tuple(
-                Policy(name=policy, document=self._document(document))
-                for policy, document in entries["policies"].entries()
-            )
-            users.append(
-                User(name=name, id="AIDA" + hashlib.sha256(name.encode()).hexdigest()[:17].upper(), policies=policies)
-            )
-            key_id, secret = entries["access-key-id"].text(), entries["secret-access-key"].text()
-            keys.append(AccessKey(id=key_id, secret=secret, user_name=name))
-        return tuple(users), tuple(keys)
+    def _user(self, name: str, at: _At) -> UserPlan:
+        entries = at.mapping({"policies"})
+        policies = {policy: self._document(document) for policy, document in entries["policies"].entries()}
+        return UserPlan(name=name, policies=policies)
 
     def _document(self, at: _At) -> dict[str, Any]:
-        """A policy document; `<endpoint NAME>` stands for that endpoint's ARN."""
+        """A policy document; every `<endpoint NAME>` in it is one."""
         data = at.data()
         if not isinstance(data, dict):
             raise at.wrong("an IAM policy document")
-
-        def arn(match: re.Match[str]) -> str:
-            if match[1] not in self.endpoint_names:
-                raise at.wrong(f"the name of an endpoint in <endpoint ...>, one of {', '.join(self.endpoint_names)}")
-            world = World(account_id=self.account, region=self.region)
-            return world.endpoint_arn(self.endpoint_names[match[1]])
-
-        def filled(value: Any) -> Any:
-            if isinstance(value, str):
-                return re.sub(r"<endpoint ([a-z0-9-]+)>", arn, value)
-            if isinstance(value, list):
-                return [filled(one) for one in value]
-            return {k: filled(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-        return {str(key): filled(value) for key, value in data.items()}
+        names = [one.endpoint.name for one in self.vpcs]
+        for name in ENDPOINT_NAME.findall(str(data)):
+            if name not in names:
+                raise at.wrong(f"the name of an endpoint in <endpoint ...>, one of {', '.join(names)}")
+        return {str(key): value for key, value in data.items()}
 
 
-def _group(vpc: str, vpc_id: str, name: str, names: list[str], at: _At) -> SecurityGroup:
+def _configuration(at: _At, top: dict[str, _At]) -> Configuration:
+    """The settings of the lab's servers: the file's, and room for whatever is tried beyond AWS's own quotas."""
+    quotas = {"vpcs_per_region": 100, "endpoints_per_region": 100, "endpoints_per_vpc": 10, "endpoints_per_subnet": 10}
+    given: dict[str, Any] = {"domain": "wicketgate.test", "workers": 1, **quotas}
+    for key, setting in (("region", "region"), ("account", "account_id"), ("domain", "domain")):
+        if key in top:
+            given[setting] = top[key].text()
+    settings = top["settings"].data() if "settings" in top else {}
+    try:
+        return msgspec.convert({**given, **settings}, Configuration)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise top.get("settings", at).wrong(f"valid settings: {error}") from error
+
+
+def _one_of(at: _At, names: dict[str, str], expected: str) -> str:
+    name = at.text()
+    if name not in names:
+        raise at.wrong(expected)
+    return name
+
+
+def _address(at: _At, network: ipaddress.IPv4Network, taken: set[str]) -> str:
+    address = at.parsed(_ipv4, "an IPv4 address")
+    if ipaddress.IPv4Address(address) not in network:
+        raise at.wrong(f"an address inside {network}")
+    offset = int(ipaddress.IPv4Address(address)) - int(network.network_address)
+    if not RESERVED <= offset < network.num_addresses - 1:
+        raise at.wrong(f"an address that is not reserved, from {network[RESERVED]} to {network[-2]}")
+    if address in taken:
+        raise at.wrong("an address that nothing else has")
+    return address
+
+
+def _members(at: _At, names: list[str], vpc: str) -> tuple[str, ...]:
+    groups = []
+    for one in at.items("a list of group names"):
+        if one.text() not in names:
+            raise one.wrong(f"a group of VPC {vpc}")
+        groups.append(one.text())
+    if not groups:
+        raise at.wrong("at least one group name")
+    return tuple(groups)
+
+
+def _group(name: str, names: list[str], at: _At) -> GroupPlan:
     entries = at.mapping(set(), {"inbound", "outbound"})
-    rules: list[SecurityGroupRule] = []
-    for side in ("inbound", "outbound"):
+    rules: dict[str, list[RulePlan]] = {"inbound": [], "outbound": []}
+    for side, found in rules.items():
         for one in entries[side].items("a list of rules") if side in entries else []:
             try:
-                rules.append(rule(vpc, name, one.text(RULE_FORM), egress=side == "outbound", groups=names))
+                found.append(rule(one.text(RULE_FORM), egress=side == "outbound", groups=names))
             except ValueError as error:
                 raise one.wrong(str(error)) from error
-    return SecurityGroup(id=resource_id("sg", vpc, name), vpc_id=vpc_id, name=name, rules=tuple(rules))
+    return GroupPlan(name=name, inbound=tuple(rules["inbound"]), outbound=tuple(rules["outbound"]))
 
 
-def rule(vpc: str, group: str, text: str, *, egress: bool, groups: list[str] | None = None) -> SecurityGroupRule:
+def rule(text: str, *, egress: bool, groups: list[str] | None = None) -> RulePlan:
     """One rule from its text. Raises ValueError that says what was expected."""
     match = _RULE.match(text)
     if match is None or (match["side"] == "to") is not egress:
@@ -345,21 +370,17 @@ def rule(vpc: str, group: str, text: str, *, egress: bool, groups: list[str] | N
     last = first if match["last"] is None else int(match["last"])
     if first > last or last > 65535:
         raise ValueError("a port range FIRST-LAST within 0-65535")
-    cidr = str(ipaddress.ip_network(match["cidr"], strict=False)) if match["cidr"] else None
-    return SecurityGroupRule(
-        id=resource_id("sgr", vpc, group, "out" if egress else "in", text),
-        is_egress=egress,
+    return RulePlan(
         ip_protocol=protocol,
         from_port=first,
         to_port=last if protocol in ("tcp", "udp") else -1 if match["last"] is None else last,
-        cidr_ipv4=cidr if cidr and ":" not in cidr else None,
-        cidr_ipv6=cidr if cidr and ":" in cidr else None,
-        referenced_group_id=resource_id("sg", vpc, match["group"]) if match["group"] else None,
+        cidr=str(ipaddress.ip_network(match["cidr"], strict=False)) if match["cidr"] else "",
+        group=match["group"] or "",
     )
 
 
 def _check_name(name: str, at: _At) -> None:
-    if not _NAME.match(name) or name in ("lo", "void", "void-peer"):
+    if not _NAME.match(name) or name in ("lo", "internet", "gateway"):
         raise at.wrong_key(name, "a name of 1-15 lower-case letters, digits and hyphens that starts with a letter")
 
 

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-import msgspec
-
-from wicketgate.lab.lab import Edit, Lab, edits, groups_set, rules_set
-from wicketgate.lab.topology import Topology, resource_id
-from wicketgate.model import World
+from wicketgate.lab.edits import Edit, edits, groups_set, key_deactivated, rules_set
+from wicketgate.lab.lab import Lab
+from wicketgate.lab.topology import Topology
 
 HOME: dict[str, object] = {"client": "home", "max_tunnel_duration": "3599"}
 """The other client. A duration of its own makes a URL of its own: one that the first client used within the same second
@@ -48,8 +46,7 @@ class Tour:
     _section: str = ""
 
     def run(self) -> list[Row]:
-        """Every section, each starting from the World of the topology file."""
-        original = self.lab.world
+        """Every section, each starting from the world of the topology file."""
         sections: dict[str, Callable[[], None]] = {
             "endpoint outbound": self.endpoint_outbound,
             "endpoint inbound": self.endpoint_inbound,
@@ -62,14 +59,24 @@ class Tour:
         for name, section in sections.items():
             self._section = name
             section()
-            self.lab.change(lambda _world: original)
+            self.lab.restore()
         return self.rows
+
+    @property
+    def plain(self) -> str:
+        """What instances see of the office without client IP preservation: the endpoint's address."""
+        return self.lab.source("plain")
+
+    @property
+    def kept(self) -> str:
+        """What instances see of the office with client IP preservation: the client's address."""
+        return self.lab.source("kept")
 
     # -- sections ------------------------------------------------------------------------------------------------------
 
     def endpoint_outbound(self) -> None:
         """The endpoint's group must allow outbound to the target: by group reference, or by IPv4 range."""
-        for vpc, source, cidr in (("plain", "10.0.0.10", "10.0.0.0/16"), ("kept", "203.0.113.10", "10.1.0.0/16")):
+        for vpc, source, cidr in (("plain", self.plain, "10.0.0.0/16"), ("kept", self.kept, "10.1.0.0/16")):
             self.login(f"{vpc}: to group web, a member", vpc, "web-1", source)
             self.login(f"{vpc}: to group web, second member", vpc, "web-2", source)
             self.refused(f"{vpc}: to group web, member of db", vpc, "db-1", "no outbound rule of")
@@ -87,7 +94,7 @@ class Tour:
 
     def endpoint_inbound(self) -> None:
         """Traffic from the service into the endpoint is let in whatever the endpoint's inbound rules say."""
-        for vpc, source in (("plain", "10.0.0.10"), ("kept", "203.0.113.10")):
+        for vpc, source in (("plain", self.plain), ("kept", self.kept)):
             for name, rules in (("empty", list[str]()), ("all open", ["all from 0.0.0.0/0"])):
                 edit = edits(
                     rules_set(vpc, "endpoint", inbound=rules), rules_set(vpc, "web", outbound=["all to 0.0.0.0/0"])
@@ -100,7 +107,7 @@ class Tour:
 
     def inbound_by_group(self) -> None:
         """A reference to the endpoint's group works with client IP preservation off and on."""
-        for vpc, source in (("plain", "10.0.0.10"), ("kept", "203.0.113.10")):
+        for vpc, source in (("plain", self.plain), ("kept", self.kept)):
             mode = "on" if vpc == "kept" else "off"
             self.login(f"preservation {mode}: from group endpoint", vpc, "web-1", source)
             with self.changed(rules_set(vpc, "web", inbound=[])):
@@ -113,7 +120,7 @@ class Tour:
             rules_set(vpc, group, outbound=["all to 0.0.0.0/0"]) for vpc in ("plain", "kept") for group in ("web", "db")
         ]
         with self.changed(edits(*free)):
-            for vpc, source in (("plain", "10.0.0.10"), ("kept", "203.0.113.10")):
+            for vpc, source in (("plain", self.plain), ("kept", self.kept)):
                 target = self.lab.address(vpc, "web-1")
                 self.login(f"{vpc}: through the endpoint", vpc, "web-1", source)
                 self.dropped(f"{vpc}: a neighbour of the same group", vpc, "web-2", target, counter="rcv_stop_web-1")
@@ -125,8 +132,8 @@ class Tour:
         """By range the endpoint's address counts when preservation is off, the client's when it is on."""
         vpc_range, client_range = "tcp 22 from 10.0.0.0/16", "tcp 22 from 203.0.113.0/24"
         with self.changed(rules_set("plain", "web", inbound=[vpc_range])):
-            self.login("off: from the VPC's range", "plain", "web-1", "10.0.0.10")
-            self.login("off: from the VPC's range, any client", "plain", "web-1", "10.0.0.10", **HOME)
+            self.login("off: from the VPC's range", "plain", "web-1", self.plain)
+            self.login("off: from the VPC's range, any client", "plain", "web-1", self.plain, **HOME)
         with self.changed(rules_set("plain", "web", inbound=[client_range])):
             self.refused("off: from the client's range (cross case)", "plain", "web-1", "no inbound rule of")
         with self.changed(rules_set("kept", "web", inbound=[client_range])):
@@ -137,7 +144,7 @@ class Tour:
 
     def stateful(self) -> None:
         """Replies leave whatever the outbound rules say; a connection of the instance's own does not."""
-        for vpc, source in (("plain", "10.0.0.10"), ("kept", "203.0.113.10")):
+        for vpc, source in (("plain", self.plain), ("kept", self.kept)):
             with self.changed(rules_set(vpc, "web", inbound=["tcp 22 from 0.0.0.0/0"], outbound=[])):
                 self.login(f"{vpc}: no outbound rule, replies leave", vpc, "web-1", source)
                 target = self.lab.address(vpc, "web-2")
@@ -151,7 +158,7 @@ class Tour:
         """IAM controls who may use an endpoint; when it refuses, no packet leaves the endpoint or comes to it."""
         short: dict[str, object] = {"max_tunnel_duration": "600"}
         with self.changed(rules_set("plain", "endpoint", outbound=["tcp 22 to 10.0.0.0/16"])):
-            self.login("operator, all conditions met", "plain", "web-1", "10.0.0.10", **{"user": "operator", **short})
+            self.login("operator, all conditions met", "plain", "web-1", self.plain, **{"user": "operator", **short})
             denied = "is not authorized to perform: ec2-instance-connect:OpenTunnel"
             cases: list[tuple[str, str, str, dict[str, object]]] = [
                 ("nobody: no policy allows the action", "plain", "web-1", {"user": "nobody", **short}),
@@ -185,7 +192,7 @@ class Tour:
             return ssh.stdout.readline()
 
         before = echo(b"before\n")
-        with self.changed(_deactivate_admin):
+        with self.changed(key_deactivated("admin")):
             after = echo(b"after\n")
             seen = f"{before.decode().strip()}, {after.decode().strip()}"
             self._row("an open tunnel outlives its deactivated key", "before, after", seen, seen == "before, after")
@@ -197,13 +204,12 @@ class Tour:
 
     @contextmanager
     def changed(self, edit: Edit) -> Iterator[None]:
-        """The body under an edited World; the World before is put back afterwards."""
-        before = self.lab.world
+        """The body under an edited world; the topology's is put back afterwards."""
         self.lab.change(edit)
         try:
             yield
         finally:
-            self.lab.change(lambda _world: before)
+            self.lab.restore()
 
     def login(self, what: str, vpc: str, name: str, source: str, **options: object) -> None:
         """Expect a login whose sshd logs `source`."""
@@ -221,7 +227,7 @@ class Tour:
     def silent(self, what: str, vpc: str, name: str, reason: str, **options: object) -> None:
         """Expect a refusal, and that no IP packet of the endpoint's interface was counted."""
         link = self.lab.interface(self.lab.endpoint(vpc)).link
-        vpc_id = self.lab.world.vpc_of_subnet(self.lab.endpoint(vpc).subnet_id).id
+        vpc_id = self.lab.vpc(vpc).id
 
         def packets() -> int:
             counters = self.lab.counters(vpc_id)
@@ -252,11 +258,15 @@ class Tour:
     def dropped(
         self, what: str, vpc: str, sender: str, address: str, *, counter: str, source: str | None = None
     ) -> None:
-        """Expect an instance's own connection to vanish, and the named counter to have counted it."""
-        vpc_id = self.lab.world.vpc_of_subnet(self.lab.endpoint(vpc).subnet_id).id
-        before = self.lab.counters(vpc_id)[counter]
+        """Expect an instance's own connection to vanish, and the named counter to have counted it.
+
+        `counter` has an instance's name in the place of its link's.
+        """
+        kind, _, name = counter.rpartition("_stop_")
+        kernels = f"{kind}_stop_{self.lab.interface(self.lab.instance(vpc, name)).link}" if kind else counter
+        before = self.lab.counters(self.lab.vpc(vpc).id)[kernels]
         outcome = self.lab.connect(vpc, sender, address, source=source)
-        counted = self.lab.counters(vpc_id)[counter] - before
+        counted = self.lab.counters(self.lab.vpc(vpc).id)[kernels] - before
         seen = f"{outcome}, {'counted' if counted else 'not counted'} by {counter}"
         self._row(what, f"timed out, counted by {counter}", seen, outcome == "timed out" and counted > 0)
 
@@ -273,29 +283,25 @@ class Tour:
 
 def missing_for_tour(topology: Topology) -> str:
     """What a topology lacks of the names that the tour speaks of; empty when it has them all."""
-    world = topology.world
+    vpcs = {name: topology.vpc(name) for name in ("plain", "kept")}
+    users = {user.name for user in topology.users}
+    instances = {(name, one.name) for name, vpc in vpcs.items() for one in (vpc.instances if vpc else ())}
+    groups = {(name, one.name) for name, vpc in vpcs.items() for one in (vpc.groups if vpc else ())}
     wanted = {
         **{f"the client {name}": name in topology.clients for name in ("office", "home")},
-        **{f"the user {name}": world.user(name) is not None for name in ("admin", "operator", "nobody")},
+        **{f"the user {name}": name in users for name in ("admin", "operator", "nobody")},
         **{
-            f"the instance {name} in VPC {vpc}": world.instance(resource_id("i", vpc, name)) is not None
-            for vpc in ("plain", "kept")
+            f"the instance {name} in VPC {vpc}": (vpc, name) in instances
+            for vpc in vpcs
             for name in ("web-1", "web-2", "db-1", "closed-1")
         },
         **{
-            f"the group {name} in VPC {vpc}": world.group(resource_id("sg", vpc, name)) is not None
-            for vpc in ("plain", "kept")
+            f"the group {name} in VPC {vpc}": (vpc, name) in groups
+            for vpc in vpcs
             for name in ("endpoint", "web", "db", "closed")
         },
     }
     return ", ".join(what for what, there in wanted.items() if not there)
-
-
-def _deactivate_admin(world: World) -> World:
-    keys = tuple(
-        msgspec.structs.replace(key, active=False) if key.user_name == "admin" else key for key in world.access_keys
-    )
-    return msgspec.structs.replace(world, access_keys=keys)
 
 
 def _words(stderr: str) -> str:
