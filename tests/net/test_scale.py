@@ -1,5 +1,10 @@
 """Many groups: they load inside a user namespace, and a change of one rule touches nothing but rules."""
 
+import itertools
+import os
+import subprocess
+from random import Random
+
 import msgspec
 import pytest
 
@@ -94,3 +99,108 @@ def test_a_change_of_rules_touches_rules_alone(fabric, monkeypatch):
         assert attempt(made, made.interfaces[0], "10.0.1.11", 22) == "EHOSTUNREACH"
         fabric.apply(apply_change(without, Change(puts=(web,))))
         assert attempt(made, made.interfaces[0], "10.0.1.11", 22) == "connected"
+
+
+PEERS = ["10.0.1.10/32", "10.0.1.8/30", "10.3.2.0/24", "10.0.0.0/8", "128.0.0.0/1", "0.0.0.0/0", "sg:web"]
+PEERS6 = ["2001:db8::/32", "2001:db8::1/128", "fe80::/10", "::/0"]
+PROTOCOLS = [
+    ("-1", (-1, -1)),
+    ("tcp", (22, 22)),
+    ("udp", (0, 65535)),
+    ("6", (80, 90)),
+    ("47", (-1, -1)),
+    ("icmp", (-1, -1)),
+    ("icmp", (8, -1)),
+    ("icmp", (3, 4)),
+    ("icmpv6", (-1, -1)),
+    ("icmpv6", (128, 0)),
+]
+
+
+def _expressions(namespace):
+    """What the kernel holds, expression by expression and with user data, as nft(8) shows it for debugging."""
+    with netns.entered(namespace):
+        done = subprocess.run(
+            ["nft", "--debug=netlink", "list", "table", "inet", rules.TABLE],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin"},
+        )
+    # Left out: handles, which number on whoever makes a rule, counts, and elements, which come in any order.
+    varying = (f"inet {rules.TABLE} ", "\telement ", "\t\tpackets ", "\t\telements")
+    return [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith(varying)]
+
+
+def test_messages_make_what_the_text_makes(fabric):
+    """Every kind of rule, written as netlink messages, is in the kernel the very expressions that its text gives."""
+    every = [
+        rule(direction, protocol, ports, peer)
+        for direction in ("in", "out")
+        for (protocol, ports), peer in itertools.product(PROTOCOLS, PEERS)
+    ]
+    every += [
+        msgspec.structs.replace(
+            rule(direction, protocol, ports, "sg:web"),
+            id=f"sgr-{direction}{number}{other}",
+            referenced_group_id=None,
+            cidr_ipv6=peer,
+        )
+        for direction in ("in", "out")
+        for number, (protocol, ports) in enumerate(PROTOCOLS)
+        for other, peer in enumerate(PEERS6)
+    ]
+    made = world({"endpoint": [], "web": every[:1]}, {"web-1": ["web"]})
+    fabric.apply(made)
+    random, web, nft = Random(5), made.group(sg("web")), Nftables(VPC)
+    for chosen in (every, [], *(random.sample(every, 30) for _ in range(5))):
+        before = rules.compile_vpc(made, VPC)
+        made = apply_change(made, Change(puts=(msgspec.structs.replace(web, rules=tuple(chosen)),)))
+        after = rules.compile_vpc(made, VPC)
+        assert 0 < len(rules.rewriting(before, after) or b"") < 200_000  # else it would be too long for a namespace
+        fabric.apply(made)
+        written = _expressions(VPC)
+        nft.run(rules.render(after))
+        assert written == _expressions(VPC)
+        assert sum("immediate" in line for line in written) >= len(chosen)
+    nft.close()
+
+
+def test_what_messages_cannot_say_is_text():
+    """Memberships, interfaces and hooks are left to the text."""
+    made = world({"endpoint": [], "web": []}, {"web-1": ["web"]})
+    others = [
+        world({"endpoint": [], "web": []}, {"web-1": ["web", "endpoint"]}),
+        world({"endpoint": [], "web": []}, {"web-1": ["web"]}, preserve=True),
+        world({"endpoint": [], "web": [], "more": []}, {"web-1": ["web"]}),
+        world({"endpoint": [], "web": []}, {"web-1": ["web"], "web-2": ["web"]}),
+    ]
+    before = rules.compile_vpc(made, VPC)
+    assert rules.rewriting(before, rules.compile_vpc(made, VPC)) == b""
+    for other in others:
+        after = rules.compile_vpc(other, VPC)
+        assert rules.rewriting(before, after) is None
+        assert rules.rewriting(after, before) is None
+        assert rules.changes(before, after) != ""
+
+
+def test_refused_messages_change_nothing(fabric):
+    """A batch that the kernel refuses in the middle leaves everything as it was, and says what the kernel said."""
+    made = _many(3, 2)
+    fabric.apply(made)
+    web = made.group(sg("web"))
+    more = msgspec.structs.replace(web, rules=(*web.rules, rule("in", "tcp", (23, 23), "sg:other-1")))
+    without = msgspec.structs.replace(more, rules=())
+    full, empty = (apply_change(made, Change(puts=(one,))) for one in (more, without))
+    batch = rules.rewriting(rules.compile_vpc(empty, VPC), rules.compile_vpc(full, VPC))
+    assert batch
+    members = f"members_{sg('other-1').removeprefix('sg-')}".encode()
+    assert members in batch
+    before, nft = _expressions(VPC), Nftables(VPC)
+    for _ in range(2):
+        with pytest.raises(FabricError, match="No such file or directory"):
+            nft.send(batch.replace(members, members[:-1] + b"x"))
+        assert _expressions(VPC) == before
+    nft.send(batch)
+    assert _expressions(VPC) != before
+    nft.close()

@@ -152,8 +152,10 @@ class Fabric:
     def _apply_ruleset(self, namespace: str, ruleset: rules.Ruleset) -> None:
         nft = self._nftables(namespace)
         before = self._applied.get(namespace)
+        commands: str | bytes
         if before is not None:
-            commands = rules.changes(before, ruleset)
+            batch = rules.rewriting(before, ruleset)
+            commands = rules.changes(before, ruleset) if batch is None else batch
         elif _applied_fingerprint(nft) == rules.fingerprint(ruleset):
             commands = ""
         else:
@@ -161,10 +163,10 @@ class Fabric:
         if commands:
             self._applied.pop(namespace, None)  # if this fails, the next attempt starts from what the kernel says
             try:
-                nft.run(commands)
+                nft.run(commands) if isinstance(commands, str) else nft.send(commands)
             except TooLong:
-                for batch in rules.batches(ruleset):
-                    nft.run(batch)
+                for part in rules.batches(ruleset):
+                    nft.run(part)
         self._applied[namespace] = ruleset
 
     def _plug(self, world: World, vpc_id: str, plan: dict[str, _Attachment]) -> None:

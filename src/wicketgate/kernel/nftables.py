@@ -6,12 +6,19 @@ import ctypes
 import errno
 import json
 import os
+import socket
+import struct
+from collections.abc import Iterator
 from typing import Any
 
 from wicketgate.kernel import netns
 from wicketgate.model import FabricError
 
 NFT_CTX_OUTPUT_JSON = 1 << 4
+NETLINK_NETFILTER = 12
+
+_ERROR = struct.Struct("=16xi")
+"""Of a message NLMSG_ERROR, behind its header: a negative errno, or 0 for an acknowledgement."""
 
 
 def _library() -> ctypes.CDLL:
@@ -50,6 +57,7 @@ class Nftables:
             return context
 
         self._context = netns.in_thread(make)
+        self._netlink: socket.socket | None = None
         if not self._context:
             raise FabricError(f"libnftables gave no context for namespace {namespace}")
         self._library.nft_ctx_buffer_output(self._context)
@@ -64,6 +72,26 @@ class Nftables:
             kind = TooLong if os.strerror(errno.EMSGSIZE).encode() in error else FabricError
             raise kind(f"nftables in namespace {self.namespace}: {error.decode(errors='replace').strip()}")
         return output.decode()
+
+    def send(self, batch: bytes) -> None:
+        """Send a batch of netlink messages whose last one asks for an acknowledgement; all or nothing.
+
+        Raises FabricError, TooLong.
+        """
+        if self._netlink is None:
+            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            with netns.entered(self.namespace):
+                self._netlink = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+            self._netlink.bind((0, 0))
+        try:
+            self._netlink.send(batch)
+            errors = list(_answers(self._netlink))
+        except OSError as error:
+            wrong = TooLong if error.errno == errno.EMSGSIZE else FabricError
+            raise wrong(f"nftables in namespace {self.namespace}: {error.strerror}") from error
+        if errors != [0]:
+            words = ", ".join(os.strerror(number) for number in errors if number) or "no acknowledgement"
+            raise FabricError(f"nftables in namespace {self.namespace}: {words}")
 
     def listing(self, command: str) -> list[dict[str, Any]]:
         """Run a `list` command and return its objects; empty when there is no such thing."""
@@ -85,7 +113,21 @@ class Nftables:
         return {one["counter"]["name"]: one["counter"]["packets"] for one in objects if "counter" in one}
 
     def close(self) -> None:
-        """Free the context."""
+        """Free context and socket."""
+        if self._netlink is not None:
+            self._netlink.close()
+            self._netlink = None
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = None
+
+
+def _answers(netlink: socket.socket) -> Iterator[int]:
+    """The errno of each answer that is there, 0 for an acknowledgement: when `send` returns, all of them are."""
+    while True:
+        try:
+            answer = netlink.recv(1 << 16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        (number,) = _ERROR.unpack_from(answer)
+        yield -number

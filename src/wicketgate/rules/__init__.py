@@ -11,6 +11,7 @@ from wicketgate.rules.compile import (
     endpoint_mark,
 )
 from wicketgate.rules.ir import Chain, Hook, Rule, Ruleset
+from wicketgate.rules.netlink import rewriting
 from wicketgate.rules.nft import BATCH, batches, changes, fingerprint, render
 from wicketgate.rules.walk import Packet, Walk, walk
 
@@ -34,5 +35,6 @@ __all__ = [
     "endpoint_mark",
     "fingerprint",
     "render",
+    "rewriting",
     "walk",
 ]

@@ -60,11 +60,9 @@ def changes(old: ir.Ruleset, new: ir.Ruleset) -> str:
     Order within the transaction: what is named must exist before it is used, and be unused before it goes. Counters
     keep their values unless they are new.
     """
-    less, more = _difference(old, new)
+    less, more = difference(old, new)
     if less == more:
         return ""
-    if not new.digest:
-        new.digest.append((int(fingerprint(old), 16) - _digest(less) + _digest(more)) % 2**256)
     lines = [f"add counter inet {TABLE} {name}" for name in sorted(more.counters)]
     lines += _declare(more, skip=less)
     for name, chain in more.chains.items():
@@ -86,8 +84,16 @@ def changes(old: ir.Ruleset, new: ir.Ruleset) -> str:
     return "\n".join([*lines, *_applied(new, fresh=False)]) + "\n"
 
 
-def _difference(old: ir.Ruleset, new: ir.Ruleset) -> tuple[ir.Ruleset, ir.Ruleset]:
-    """Both without what they have in common. What is the same object is not compared."""
+def applied_chain(ruleset: ir.Ruleset) -> ir.Chain:
+    """The chain that nothing jumps to and that says which ruleset this is."""
+    return ir.Chain((ir.Rule(verdict=ir.Drop(), comment=fingerprint(ruleset)),))
+
+
+def difference(old: ir.Ruleset, new: ir.Ruleset) -> tuple[ir.Ruleset, ir.Ruleset]:
+    """Both without what they have in common. What is the same object is not compared.
+
+    The fingerprint of `new` is known afterwards, from that of `old`.
+    """
     chains = _differing(old.chains, new.chains)
     interface_sets = _differing(old.interface_sets, new.interface_sets)
     source_sets = _differing(old.source_sets, new.source_sets)
@@ -102,6 +108,8 @@ def _difference(old: ir.Ruleset, new: ir.Ruleset) -> tuple[ir.Ruleset, ir.Rulese
         )
         for side, one, other in ((0, old, new), (1, new, old))
     )
+    if not new.digest:
+        new.digest.append((int(fingerprint(old), 16) - _digest(less) + _digest(more)) % 2**256)
     return less, more
 
 
@@ -147,7 +155,7 @@ def _replacement(ruleset: ir.Ruleset) -> Iterator[str]:
 
 def _applied(ruleset: ir.Ruleset, *, fresh: bool) -> Iterator[str]:
     yield f"{'add' if fresh else 'flush'} chain inet {TABLE} {APPLIED}"
-    yield f'add rule inet {TABLE} {APPLIED} counter comment "{fingerprint(ruleset)}"'
+    yield from _rules(APPLIED, applied_chain(ruleset))
 
 
 def _declare(ruleset: ir.Ruleset, *, skip: ir.Ruleset) -> Iterator[str]:
