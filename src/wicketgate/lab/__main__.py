@@ -90,7 +90,8 @@ def _print_rich(rows: list[Row]) -> None:
             table.add_section()
             table.add_row("", Text(section, style="bold"))
         mark = Text("ok", style="green") if row.passed else Text("FAIL", style="bold red")
-        table.add_row(mark, row.what, row.expected, row.seen)
+        # Not markup: what was seen may hold brackets.
+        table.add_row(mark, *(Text(words) for words in (row.what, row.expected, row.seen)))
     Console().print(table)
 
 
