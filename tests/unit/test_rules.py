@@ -167,6 +167,8 @@ def _edited(made, random):
         groups.append(msgspec.structs.replace(groups[0], id="sg-0000000000000new", name="new"))
     elif random.random() < 0.3:
         groups = [*groups[1:4], groups[0]]
+    elif random.random() < 0.3:  # one goes as another comes
+        groups[-1] = msgspec.structs.replace(groups[-1], id=f"sg-{random.randrange(10**9):017x}")
     other = msgspec.structs.replace(made, groups=tuple(groups))
     return preserving(other, random.random() < 0.5) if random.random() < 0.3 else other
 
