@@ -32,7 +32,8 @@ import msgspec
 
 from wicketgate import ipc, pki, seal
 from wicketgate.configuration import Configuration
-from wicketgate.model import FabricError, World, WorldError
+from wicketgate.model import KINDS, Change, FabricError, World, WorldError
+from wicketgate.model.change import FIELDS, kind_of
 
 _logger = logging.getLogger("wicketgate.serve")
 
@@ -42,6 +43,10 @@ API_UID = 64913
 """The same for the API process, to which the store belongs."""
 METADATA_UID = 64914
 """The same for instance metadata, which owns nothing."""
+IDENTITIES = frozenset({"user", "user-group", "role", "policy", "access-key"})
+"""Kinds that only those need to know who decide by them."""
+NETD_NEEDS_NOT = IDENTITIES | {"pushed-key"}
+GATEWAY_NEEDS_NOT = frozenset({"pushed-key"})
 ACKNOWLEDGE_SECONDS = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
 START_SECONDS = 60.0
@@ -63,6 +68,8 @@ class Child:
     environment: Mapping[str, str] | None = None
     required: bool = False
     """What it cannot follow is not in force: the Change is refused."""
+    hidden: frozenset[str] = frozenset()
+    """Kinds of resources that are none of its business."""
     process: subprocess.Popen[bytes] | None = None
     feed: ipc.Feed | None = None
     revision: int | None = None
@@ -91,15 +98,17 @@ class Child:
             )
         return ours
 
-    def send(self, world: World, update: bytes | None = None) -> None:
+    def send(self, world: World, change: Change | None = None) -> None:
         """Have the process enforce a World and wait until it does. Raises FabricError with the process's own words.
 
-        `update` leads to this World from the revision before; a process that has another one gets the whole World. A
+        `change` leads to this World from the revision before; a process that has another one gets the whole World. A
         process that gives no proper answer is killed: nobody could tell what it enforces.
         """
         assert self.feed is not None, "started"
-        if update is None or self.revision != world.revision - 1:
-            update = ipc.whole(world)
+        if change is None or self.revision != world.revision - 1:
+            update = ipc.whole(_without(world, self.hidden))
+        else:
+            update = ipc.step(world.revision, _narrowed(change, self.hidden))
         self.revision = None
         try:
             self.feed.publish(world.revision, update)
@@ -303,7 +312,7 @@ class Serve:
 
     # -- enforcing -----------------------------------------------------------------------------------------------------
 
-    def _apply(self, world: World, update: bytes | None) -> None:
+    def _apply(self, world: World, change: Change | None) -> None:
         """Enforce a new World; returns when the kernel and every process that runs do.
 
         Raises FabricError when netd cannot: it has put the World before back then, or was killed and gets it at its
@@ -314,19 +323,19 @@ class Serve:
             others = []
             for child in self.children:
                 if child.required:
-                    self._require(child, world, update)
+                    self._require(child, world, change)
                 else:
                     others.append(child)
             self.world = world
             for child in others:
                 with contextlib.suppress(FabricError):
-                    child.send(world, update)
+                    child.send(world, change)
 
-    def _require(self, child: Child, world: World, update: bytes | None) -> None:
+    def _require(self, child: Child, world: World, change: Change | None) -> None:
         """Have a process follow; one that has ended, or ends over it, gets one more chance as a new process."""
         try:
             if child.alive():
-                child.send(world, update)
+                child.send(world, change)
                 return
         except FabricError:
             if child.alive():
@@ -345,8 +354,8 @@ class Serve:
 
     def _answer(self, update: bytes) -> bytes:
         try:
-            world = ipc.updated(self.world, update)
-            self._apply(world, update if update[:1] == b"C" else None)
+            world, change = ipc.read_update(self.world, update)
+            self._apply(world, change)
         except (FabricError, WorldError) as error:
             return ipc.failure(str(error))
         return ipc.acknowledgement(world.revision)
@@ -475,19 +484,28 @@ class Serve:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pairs = [*pairs, (ours, theirs)]
         command = self._netd_command(ends, ours.fileno())
-        self.children.append(Child("netd", command, [*ends, ours.fileno()], logs / "netd.log", required=True))
+        self.children.append(
+            Child("netd", command, [*ends, ours.fileno()], logs / "netd.log", required=True, hidden=NETD_NEEDS_NOT)
+        )
         listeners = [listener.fileno() for listener in self.listeners]
         for index, pair in enumerate(pairs):
             inherited = [pair[1].fileno(), *listeners, *(self._tls or ())]
             command = self._gateway_command(index, pair[1].fileno())
             self.children.append(
-                Child(f"gateway-{index}", command, inherited, logs / f"gateway-{index}.log", self.environment)
+                Child(
+                    f"gateway-{index}",
+                    command,
+                    inherited,
+                    logs / f"gateway-{index}.log",
+                    self.environment,
+                    hidden=GATEWAY_NEEDS_NOT,
+                )
             )
         command = self._metadata_command(theirs.fileno())
         self.children.append(Child("metadata", command, [theirs.fileno()], logs / "metadata.log", self.environment))
         for one in self.companions:
             log = logs / f"{one.name}.log"
-            child = Child(one.name, one.command, list(one.inherited), log, one.environment, one.required)
+            child = Child(one.name, one.command, list(one.inherited), log, one.environment, one.required, IDENTITIES)
             self.children.append(child)
 
     def _api_command(self, listener: socket.socket, audit: list[int]) -> Callable[[int], list[str]]:
@@ -558,6 +576,20 @@ class Serve:
     def _confined(self, user_id: int, module: str, config: Mapping[str, object]) -> list[str]:
         confine = [self.python, "-m", "wicketgate.kernel.confine", str(user_id)]
         return [*confine, self.python, "-m", module, json.dumps(config)]
+
+
+def _without(world: World, hidden: frozenset[str]) -> World:
+    """The World without the resources of some kinds."""
+    return msgspec.structs.replace(world, **{FIELDS[KINDS[kind]]: () for kind in hidden})
+
+
+def _narrowed(change: Change, hidden: frozenset[str]) -> Change:
+    """The Change without the resources of some kinds."""
+    return msgspec.structs.replace(
+        change,
+        puts=tuple(put for put in change.puts if kind_of(put) not in hidden),
+        deletes=tuple(key for key in change.deletes if key[0] not in hidden),
+    )
 
 
 def _publish(path: Path, data: bytes) -> None:

@@ -71,17 +71,23 @@ def step(revision: int, change: Change) -> bytes:
     return b"C" + REVISION.pack(revision) + change.to_json()
 
 
-def updated(world: World | None, update: bytes) -> World:
-    """The World after an Update. Raises WorldError for one that cannot be read or does not fit."""
+def read_update(world: World | None, update: bytes) -> tuple[World, Change | None]:
+    """The World after an Update, and the Change if it was one. Raises WorldError for what cannot be read or applied."""
     kind, data = update[:1], update[1:]
     if kind == b"W":
-        return World.from_json(data)
+        return World.from_json(data), None
     if kind != b"C" or world is None or len(data) < REVISION.size:
         raise WorldError("an update is neither a World nor a Change of a known one")
     (revision,) = REVISION.unpack_from(data)
     if revision != world.revision + 1:
         raise WorldError(f"a Change to revision {revision} came while revision {world.revision} is in force")
-    return apply_change(world, Change.from_json(data[REVISION.size :]))
+    change = Change.from_json(data[REVISION.size :])
+    return apply_change(world, change), change
+
+
+def updated(world: World | None, update: bytes) -> World:
+    """The World after an Update. Raises WorldError."""
+    return read_update(world, update)[0]
 
 
 def acknowledgement(revision: int) -> bytes:

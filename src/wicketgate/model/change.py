@@ -56,7 +56,7 @@ KINDS: dict[str, type[Resource]] = {
 }
 """Resource kind, as stored and as AWS's tags call it, -> its type."""
 
-_FIELDS: dict[type[Resource], str] = {
+FIELDS: dict[type[Resource], str] = {
     Settings: "settings",
     Vpc: "vpcs",
     Subnet: "subnets",
@@ -131,7 +131,7 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
-_KIND_OF_FIELD = {_FIELDS[cls]: kind for kind, cls in KINDS.items()}
+_KIND_OF_FIELD = {FIELDS[cls]: kind for kind, cls in KINDS.items()}
 
 
 def kind_of(resource: Resource) -> str:
@@ -190,7 +190,7 @@ def inverse(world: World, change: Change) -> Change:
 def _there(world: World, kind: str, resource_id: str) -> Resource | None:
     if kind == "settings":
         return world.settings
-    found: Resource | None = world.by_id(_FIELDS[KINDS[kind]]).get(resource_id)
+    found: Resource | None = world.by_id(FIELDS[KINDS[kind]]).get(resource_id)
     return found
 
 
@@ -198,12 +198,12 @@ def _by_field(change: Change) -> tuple[dict[str, dict[str, Resource]], dict[str,
     """What a Change puts and deletes: field of the World -> id -> resource, and field -> ids."""
     puts: dict[str, dict[str, Resource]] = {}
     for one in change.puts:
-        puts.setdefault(_FIELDS[type(one)], {})[id_of(one)] = one
+        puts.setdefault(FIELDS[type(one)], {})[id_of(one)] = one
     gone: dict[str, set[str]] = {}
     for kind, resource_id in change.deletes:
         if kind not in KINDS or KINDS[kind] is Settings:
             raise WorldError(f"{kind} {resource_id} cannot be deleted: it is no kind of resource that can be")
-        gone.setdefault(_FIELDS[KINDS[kind]], set()).add(resource_id)
+        gone.setdefault(FIELDS[KINDS[kind]], set()).add(resource_id)
     return puts, gone
 
 
