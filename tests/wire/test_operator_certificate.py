@@ -20,6 +20,8 @@ from tests.crtclient import CrtTunnel, crt_url
 from tests.wire.gateway_harness import ENDPOINT, SECRET, TARGET, GatewayProcess, Target, make_world
 from tests.wire.test_client import TIMEOUT, command, environment
 from wicketgate import pki
+from wicketgate.configuration import Configuration
+from wicketgate.daemon import Serve
 
 NAME = "localhost"
 """The DNS name in the leaf: one that our client's resolver knows."""
@@ -243,3 +245,18 @@ def test_worker_ends_before_it_serves(authority: Authority, tmp_path: Path, case
     assert words in line
     assert str(key) in line
     assert not (tmp_path / "audit.jsonl").exists()
+
+
+@pytest.mark.parametrize("case", ["wrong pair", "encrypted key", "expired", "mode 0644"])
+def test_serve_starts_nothing_with_bad_files(authority: Authority, tmp_path: Path, case: str) -> None:
+    """Refused before there is a process, a directory or a store: the operator mends the file and starts again."""
+    certificate, key = _bad_files(authority, case)
+    state = tmp_path / "state"
+    configuration = Configuration(
+        state_directory=str(state), certificate_file=str(certificate), private_key_file=str(key)
+    )
+    serve = Serve(configuration, [])
+    with pytest.raises(pki.CertificateError):
+        serve.start()
+    assert not state.exists()
+    assert serve.children == []
