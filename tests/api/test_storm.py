@@ -266,4 +266,8 @@ def _compare_audit(place, callers):
     acknowledged = [one for caller in callers for one in caller.acknowledged]
     assert all(lines[one] == 1 for one in acknowledged), "an acknowledged call has no line, or two"
     around = 8  # the calls before and after the storm
-    assert len(lines) - len(acknowledged) <= sum(caller.unsure for caller in callers) + around + len(callers)
+    assert len(lines) - len(acknowledged) <= sum(caller.unsure for caller in callers) + around
+    store = open_store(place / "store")
+    committed = {one.change.request_id for one in store.changes() if one.change.request_id}
+    store.close()
+    assert committed <= set(lines), "something was committed without an audit line"

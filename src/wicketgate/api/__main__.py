@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ from wicketgate.api.http import Connection
 from wicketgate.api.server import Api
 from wicketgate.api.writer import Writer
 from wicketgate.audit import AuditLog
+from wicketgate.audit.reading import events, seconds_of
 from wicketgate.control.endpoints import dns_name
 from wicketgate.model import AccessKey, Change, Resource, WicketgateError, World, apply_change
 from wicketgate.store import RootCredential, Store, open_store, root_credential, root_credential_shown
@@ -89,10 +91,21 @@ def _brought_up_to_date(config: ApiConfig, store: Store, world: World, root: Roo
     return after
 
 
+def _write_notes(store: Store, audit: AuditLog) -> None:
+    """Write the audit lines of Changes that an earlier process committed and did not come to write."""
+    for note in store.notes():
+        event = json.loads(note)
+        since = seconds_of(event)
+        if all(one.get("requestID") != event["requestID"] for one in events([audit.path], since=since - 1)):
+            _logger.warning("wrote the audit line of request %s for an earlier process", event["requestID"])
+            audit.append(event)
+
+
 async def _serve(config: ApiConfig, store: Store, feed: ipc.Feed, world: World, signer: ssh_signer.SshSigner) -> None:
     loop = asyncio.get_running_loop()
     audit = AuditLog(Path(config.audit_file))
     audit.start()
+    _write_notes(store, audit)
     writer = Writer(store, feed, world)
     paths: Sequence[Path] = [Path(config.audit_file), *(Path(f"/proc/self/fd/{fd}") for fd in config.other_audit_fds)]
     values = {"quotas": (config.quotas, config.endpoint_quotas), "domain": (config.domain,)}

@@ -2,7 +2,8 @@
 
 The gateway ends TLS and hands a connection on with a preamble: 2 bytes length (big-endian) and a JSON object that says
 from whom it is. Everything after it is the client's own bytes. Parsing is httptools' (llhttp, RFC 9112); what is ours
-are the limits: 32 KiB of head, `MAX_BODY` of body, 30 s for a request to arrive, 75 s between two.
+are the limits: 32 KiB of head, `MAX_BODY` of body, 30 s for a request to arrive, 75 s between two. A client that sends
+a request before the answer to the one before (RFC 9112 section 9.3.2) gets that answer and has to connect again.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ REQUEST_SECONDS: Final = 30.0
 """From a request's first byte to its last."""
 IDLE_SECONDS: Final = 75.0
 """Between two requests. Longer than the minute after which common clients drop an idle connection themselves."""
+LINGER_SECONDS: Final = 5.0
+"""For which what still comes is thrown away after a refusal: closing at once could lose the answer to a reset."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,9 +64,18 @@ class _Broken(Exception):  # never leaves this module
 class Connection(asyncio.Protocol):
     """One client's connection, handed on by a gateway."""
 
-    def __init__(self, handler: Handler, connections: set[Connection]) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        connections: set[Connection],
+        *,
+        request_seconds: float = REQUEST_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         self._handler = handler
         self._connections = connections
+        self._request_seconds = request_seconds
+        self._idle_seconds = idle_seconds
         self._transport: asyncio.Transport | None = None
         self._preamble = b""
         self._peer: Peer | None = None
@@ -71,15 +83,21 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._later = b""
-        self._upgrade = False
+        self._ending = False
         self._reset()
 
     def _reset(self) -> None:
+        self._began = False
         self._url = b""
         self._headers: dict[str, str] = {}
-        self._body = bytearray()
         self._head_size = 0
+        self._read = 0
+        """Bytes of a head that is not whole yet, as they came."""
+        self._head_complete = False
+        self._body = bytearray()
         self._complete = False
+        self._more = False
+        """The next request has begun."""
 
     # -- called by the event loop --------------------------------------------------------------------------------------
 
@@ -87,10 +105,12 @@ class Connection(asyncio.Protocol):
         """The preamble has to follow."""
         self._transport = transport  # type: ignore[assignment]  # what uvloop makes is no asyncio.Transport by class
         self._connections.add(self)
-        self._wait(REQUEST_SECONDS)
+        self._wait(self._request_seconds)
 
     def data_received(self, data: bytes) -> None:
         """More of the preamble, a request, or the next one."""
+        if self._ending:
+            return
         if self._peer is None:
             data = self._read_preamble(data)
             if self._peer is None:
@@ -129,12 +149,14 @@ class Connection(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         if not data:
             return
-        if not self._complete and not self._url and not self._headers:
-            self._wait(REQUEST_SECONDS)
-        if not self._body:
-            self._head_size += len(data)
+        if not self._began:  # once: what comes byte by byte gets no more time
+            self._began = True
+            self._wait(self._request_seconds)
         try:
             self._parser.feed_data(data)
+            self._check_read(len(data))
+        except _Broken as broken:
+            self._refuse(broken.status, str(broken))
         except httptools.HttpParserUpgrade:
             self._refuse(400, "Upgrades are made at endpoints' names only.")
         except httptools.HttpParserError as error:
@@ -144,19 +166,30 @@ class Connection(asyncio.Protocol):
             else:
                 self._refuse(400, "The request is not HTTP/1.1.")
 
+    def on_message_begin(self) -> None:
+        """A request, or the next one: of that nothing is taken."""
+        self._more = self._complete
+
     def on_url(self, url: bytes) -> None:
         """Some of the request target."""
+        if self._complete:
+            return
         self._url += url
-        self._check_head()
+        self._check_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header line."""
+        """One header line. Trailers say nothing here (RFC 9110 section 6.5.1)."""
+        if self._head_complete:
+            return
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
-        self._check_head()
+        self._check_head(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self._complete:
+            return
+        self._head_complete = True
         length = self._headers.get("content-length", "0")
         if length.isdecimal() and int(length) > MAX_BODY:
             raise _Broken(413, f"The body has {length} bytes; at most {MAX_BODY} are read.")
@@ -165,14 +198,16 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Some of the body."""
+        if self._complete:
+            return
         self._body += data
         if len(self._body) > MAX_BODY:
             raise _Broken(413, f"The body has more than {MAX_BODY} bytes.")
 
     def on_message_complete(self) -> None:
-        """The request is whole. One more in the same data is not taken: AWS's clients wait for their answers."""
+        """The request is whole."""
         if self._complete:
-            raise _Broken(400, "Send a request after the answer to the one before.")
+            return
         self._complete = True
         self._stop_timer()
         url = httptools.parse_url(self._url)
@@ -188,10 +223,17 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         self._task = asyncio.get_running_loop().create_task(self._answer(request, self._parser.should_keep_alive()))
 
-    def _check_head(self) -> None:
-        size = len(self._url) + sum(len(name) + len(value) for name, value in self._headers.items())
-        if size > MAX_HEAD:
+    def _check_head(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > MAX_HEAD:
             raise _Broken(431, f"The request line and headers have more than {MAX_HEAD} bytes.")
+
+    def _check_read(self, size: int) -> None:
+        """The parser keeps a line until it is whole, however long: see to that as well."""
+        if not self._head_complete:
+            self._read += size
+            if self._read > MAX_HEAD:
+                raise _Broken(431, f"The request line and headers have more than {MAX_HEAD} bytes.")
 
     # -- answering -----------------------------------------------------------------------------------------------------
 
@@ -201,12 +243,13 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        keep_alive = keep_alive and not self._more
         self._write(reply, keep_alive=keep_alive, with_body=request.method != "HEAD")
         if not keep_alive:
-            transport.close()
+            self._end()
             return
         self._reset()
-        self._wait(IDLE_SECONDS)
+        self._wait(self._idle_seconds)
         transport.resume_reading()
         if self._later:
             data, self._later = self._later, b""
@@ -228,7 +271,15 @@ class Connection(asyncio.Protocol):
         body = f"{message}\n".encode()
         reply = Reply(status, (("Content-Type", "text/plain; charset=utf-8"),), body)
         self._write(reply, keep_alive=False)
-        self._transport.close()
+        self._end()
+
+    def _end(self) -> None:
+        """End our side, and the connection when the client has ended its own, or is late with that."""
+        self._ending = True
+        if self._transport is not None:
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -237,8 +288,8 @@ class Connection(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(seconds, self._late)
 
     def _late(self) -> None:
-        if self._url or self._headers:
-            self._refuse(408, f"The request did not arrive within {REQUEST_SECONDS:.0f} s.")
+        if self._began and not self._complete:
+            self._refuse(408, f"The request did not arrive within {self._request_seconds:g} s.")
         elif self._transport is not None:
             self._transport.close()
 

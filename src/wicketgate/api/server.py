@@ -36,6 +36,7 @@ from wicketgate.api.service import Catalogue, Message, Reply, Service
 from wicketgate.api.writer import Writer
 from wicketgate.audit import AuditLog
 from wicketgate.audit.api_events import ApiCall, api_event
+from wicketgate.audit.events import Event, line
 from wicketgate.control.call import Ask, Call, Caller, Operation, Outcome
 from wicketgate.control.families import offered
 from wicketgate.model import AccessKey, ApiError, AuthFailure, Principal, World
@@ -60,6 +61,10 @@ class _Trail:
     parameters: dict[str, Any] | None = None
     answer: Mapping[str, Any] | None = None
     error: ApiError | None = None
+    event: Event | None = None
+    """The audit line, once it is kept with a Change."""
+    revision: int = 0
+    """Of that Change."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class Api:
         if (wire.service.name, wire.operation) == _LOOKUP:
             answer = await self._lookup(asked)
         else:
-            answer = await self._run(asked)
+            answer = await self._run(asked, request)
         trail.answer = answer
         return wire.answer(dict(answer), trail.request_id)
 
@@ -173,7 +178,7 @@ class Api:
 
     # -- deciding and committing ---------------------------------------------------------------------------------------
 
-    async def _run(self, asked: _Asked) -> Mapping[str, Any]:
+    async def _run(self, asked: _Asked, request: Request) -> Mapping[str, Any]:
         world = self.writer.world
         replayed, token = self._decided_before(asked, world)
         if replayed is not None:
@@ -191,7 +196,11 @@ class Api:
             if outcome.change.empty:
                 return outcome.answer
             used = None if token is None else msgspec.structs.replace(token, answer=idempotency.kept(outcome.answer))
-            await self.writer.commit(outcome.change, used)
+            trail = asked.trail
+            trail.answer = outcome.answer
+            event = self._event(request, trail)
+            trail.revision = await self.writer.commit(outcome.change, used, line(event).decode())
+            trail.event = event
         return outcome.answer
 
     def _decide(self, asked: _Asked, world: World) -> Outcome:
@@ -267,6 +276,17 @@ class Api:
 
     async def _record(self, request: Request, trail: _Trail) -> Exception | None:
         """Bring the call's audit line to the disk; returns what went wrong."""
+        event = trail.event or self._event(request, trail)
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[Exception | None] = loop.create_future()
+        self.audit.append(event, lambda failed: _tell(loop, written, failed))
+        failed = await written
+        if failed is None and trail.event is not None:
+            self.writer.noted(trail.revision)
+        return failed
+
+    def _event(self, request: Request, trail: _Trail) -> Event:
+        """The call's audit line, by what is known of it."""
         service = trail.service
         shape = service.model.operation_model(trail.action).output_shape if trail.action else None
         tls = {"clientProvidedHostHeader": request.headers.get("host", "")}
@@ -281,18 +301,13 @@ class Api:
             access_key_id=trail.access_key_id,
             principal=trail.principal,
             parameters=trail.parameters,
-            answer=trail.answer,
+            answer=trail.answer if trail.error is None else None,
             error=trail.error,
             output_shape=shape,
             api_version=service.version,
             tls=tls,
         )
-        event = api_event(self.writer.world, call, event_id=str(uuid.uuid4()), now=time.time())
-        loop = asyncio.get_running_loop()
-        written: asyncio.Future[Exception | None] = loop.create_future()
-
-        self.audit.append(event, lambda failed: _tell(loop, written, failed))
-        return await written
+        return api_event(self.writer.world, call, event_id=str(uuid.uuid4()), now=time.time())
 
 
 def _tell(loop: asyncio.AbstractEventLoop, written: asyncio.Future[Exception | None], failed: Exception | None) -> None:

@@ -13,8 +13,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, NoReturn
 
 from wicketgate import ipc
@@ -43,9 +44,13 @@ class Writer:
         self._feed = feed
         self._thread = ThreadPoolExecutor(1, "writer")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._noted: list[int] = []
 
-    async def commit(self, change: Change, token: TokenUse | None = None) -> None:
-        """Keep a Change and have it enforced; the caller holds `lock`.
+    async def commit(self, change: Change, token: TokenUse | None = None, note: str = "") -> int:
+        """Keep a Change and have it enforced; the caller holds `lock`. Returns the World's revision after it.
+
+        `note` is the Change's audit line, kept with it until `noted` is told that it stands in the audit file: a
+        process that is killed between the two writes it when it starts again.
 
         Raises ApiError: InternalError when it could not be enforced (it was undone), ServiceUnavailable when it could
         not be kept (nothing was changed).
@@ -56,17 +61,27 @@ class Writer:
             _logger.error("a Change that contradicts the World: %s", error)
             raise ApiError("InternalError", f"The change would leave a contradiction: {error}", 500) from error
         loop = asyncio.get_running_loop()
-        self.world, failed = await loop.run_in_executor(self._thread, self._commit, change, after, token)
+        noted, self._noted = self._noted, []
+        kept = partial(self.store.commit, token=token, note=note, noted=noted)
+        self.world, failed = await loop.run_in_executor(self._thread, self._commit, change, after, token, kept)
         if failed is not None:
+            self._noted += noted
             raise failed
         if _begins(change):
             self._later(self.settle())
+        return after.revision
 
-    def _commit(self, change: Change, after: World, token: TokenUse | None) -> tuple[World, ApiError | None]:
+    def noted(self, revision: int) -> None:
+        """The note of a Change is written where it belongs."""
+        self._noted.append(revision)
+
+    def _commit(
+        self, change: Change, after: World, token: TokenUse | None, keep: Callable[[Change, int], int]
+    ) -> tuple[World, ApiError | None]:
         """In the writing thread. Returns the World then in force, and what went wrong."""
         before = self.world
         try:
-            self.store.commit(change, before.revision, token=token)
+            keep(change, before.revision)
         except StoreError as error:
             _logger.error("a Change could not be kept: %s", error)
             return before, ApiError("ServiceUnavailable", f"The change could not be kept: {error}", 503)
@@ -83,7 +98,7 @@ class Writer:
     def _undo(self, change: Change, before: World, after: World, token: TokenUse | None) -> World:
         undo = inverse(before, change)
         try:
-            self.store.commit(undo, after.revision, forget=token)
+            self.store.commit(undo, after.revision, forget=token, noted=(after.revision,))
             restored = apply_change(after, undo)
             self._feed.publish(restored.revision, ipc.whole(restored))
         except (StoreError, WorldError, ipc.FeedError) as error:

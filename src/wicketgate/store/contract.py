@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -61,11 +61,14 @@ class Store(Protocol):
         *,
         token: TokenUse | None = None,
         forget: TokenUse | None = None,
+        note: str = "",
+        noted: Sequence[int] = (),
     ) -> int:
         """Keep a Change that `apply_change` accepted on the World of `expected_revision`; returns the new revision.
 
         When it returns, the Change is on disk, and with it `token`; when it raises, none of it is kept. `forget` takes
-        a token out again, together with the inverse Change of what it stood for.
+        a token out again, together with the inverse Change of what it stood for. `note` is a line that has to be
+        written elsewhere because of this Change; it is kept with it until a later commit names its revision in `noted`.
         Raises RevisionConflict when `expected_revision` is not the last one.
         """
 
@@ -77,6 +80,9 @@ class Store(Protocol):
 
     def token_use(self, caller: str, action: str, token: str, now: float) -> TokenUse | None:
         """What this caller was answered under this ClientToken in the last 24 hours before `now`."""
+
+    def notes(self) -> list[str]:
+        """The notes that no commit has called written yet, in order."""
 
     def secret(self, name: str) -> bytes | None:
         """A sealed blob by name, e.g. the CA's private key; None when there is none."""

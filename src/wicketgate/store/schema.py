@@ -47,6 +47,7 @@ CREATE TABLE token (
     PRIMARY KEY (caller, action, token)
 ) WITHOUT ROWID;
 CREATE INDEX token_time ON token (time);
+CREATE TABLE note (revision INTEGER PRIMARY KEY, line TEXT NOT NULL);
 CREATE TABLE secret (name TEXT PRIMARY KEY, sealed TEXT NOT NULL) WITHOUT ROWID;
 """
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -229,11 +229,14 @@ class SqliteStore:
         *,
         token: TokenUse | None = None,
         forget: TokenUse | None = None,
+        note: str = "",
+        noted: Sequence[int] = (),
     ) -> int:
         """Keep a Change that `apply_change` accepted on the World of `expected_revision`; returns the new revision.
 
         When it returns, the Change is on disk, and with it `token`; when it raises, none of it is kept. `forget` takes
-        a token out again, together with the inverse Change of what it stood for.
+        a token out again, together with the inverse Change of what it stood for. `note` is a line that has to be
+        written elsewhere because of this Change; it is kept with it until a later commit names its revision in `noted`.
         Raises RevisionConflict when `expected_revision` is not the last one.
         """
         gone = set(change.deletes)
@@ -248,6 +251,9 @@ class SqliteStore:
                 self._drop_token(forget)
             if token is not None:
                 self._write_token(token)
+            if note:
+                self._database.execute("INSERT INTO note VALUES (?, ?)", (expected_revision + 1, note))
+            self._database.executemany("DELETE FROM note WHERE revision = ?", [(one,) for one in noted])
             if self._schemas() != self._codec.schemas():
                 meta["schemas"] = msgspec.json.encode(self._codec.schemas()).decode()
             self._database.executemany("UPDATE meta SET value = ? WHERE name = ?", [(v, k) for k, v in meta.items()])
@@ -297,6 +303,11 @@ class SqliteStore:
             if not error_name(error).startswith(HARMLESS):
                 self._uncertain = error_name(error) or str(error)
             raise
+
+    def notes(self) -> list[str]:
+        """The notes that no commit has called written yet, in order."""
+        with self._mutex, worded(self.path):
+            return [line for (line,) in self._database.execute("SELECT line FROM note ORDER BY revision")]
 
     # -- ClientTokens --------------------------------------------------------------------------------------------------
 
