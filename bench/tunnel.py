@@ -77,14 +77,12 @@ vpcs:
           - tcp {IPERF_PORT} from group endpoint
           - tcp {SSH_PORT} from group bastion
           - tcp {IPERF_PORT} from group bastion
-    endpoint: {{name: eice, subnet: endpoints, address: 10.0.0.10, groups: [endpoint], preserve-client-ip: false}}
+    endpoint: {{name: eice, subnet: endpoints, groups: [endpoint], preserve-client-ip: false}}
     instances:
       {TARGET}: {{subnet: machines, address: 10.0.1.11, groups: [web]}}
       jump: {{subnet: machines, address: 10.0.1.5, groups: [bastion]}}
 users:
   admin:
-    access-key-id: AKIAWICKETGATEADMIN1
-    secret-access-key: lab/only/admin/secret/for/everything0000
     policies:
       All: {{Version: "2012-10-17", Statement: [{{Effect: Allow, Action: "*", Resource: "*"}}]}}
 """
