@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import selectors
 import signal
 import socket
@@ -33,11 +32,10 @@ from typing import Final
 
 import msgspec
 
-import wicketgate
 from wicketgate import ipc
 from wicketgate.daemon import Companion
-from wicketgate.lab import sandbox, sshd
-from wicketgate.lab.machines import ACCOUNT, ROOT
+from wicketgate.lab import keys, sandbox, sshd
+from wicketgate.lab.machines import ACCOUNT
 from wicketgate.lab.sshd import Machine, write
 from wicketgate.model import FabricError, PushedKey, World, WorldError
 from wicketgate.tunnel.names import public_names
@@ -51,9 +49,6 @@ POLL_SECONDS: Final = 0.005
 PAUSES: Final = 0.2, 10.0
 """Seconds before a machine that ended by itself is started again: the first time, and at most, doubling between."""
 API_NAMES: Final = ("ec2", "iam", "sts", "ec2-instance-connect")
-KEY_COMMAND: Final = Path(wicketgate.__file__).parents[2] / "keycommand" / "wicketgate_keycommand.py"
-
-_KEY = re.compile(r"(ssh-[a-z0-9-]{1,30} [A-Za-z0-9+/]{1,8192}={0,2})(?: [\x20-\x7e]*)?")
 
 
 _KEYS_IN: Final = ("instances", "pushed_keys")
@@ -85,7 +80,7 @@ def companion(
     authorized_key: str,
     ssh_root: Path | None = None,
     hosts_file: Path = Path("/etc/hosts"),
-    key_command: Path = KEY_COMMAND,
+    key_command: Path = keys.COMMAND,
     python: str = "/usr/bin/python3",
 ) -> Companion:
     """The agent, for `Serve.companions`. It is required: instances that do not start are no success of RunInstances.
@@ -136,7 +131,8 @@ class Agent:
 
     def run(self) -> None:
         """Serve until the feed ends. Machines stay as they are."""
-        self._command = _install_key_command(self.config)
+        if self.config.ssh_root and sandbox.all_ids():
+            self._command = keys.install_command(self.config.key_command, self.config.python, self.config.ssh_root)
         feed = socket.socket(fileno=self.config.feed_fd)
         feed.setblocking(True)
         self._selector.register(feed, selectors.EVENT_READ)
@@ -266,9 +262,9 @@ class Agent:
                 _logger.error("sshd of %s does not start: %s", name, problem or "it does not listen")
                 machine.switch_off()  # and so `_ended` comes to know
                 del self._proving[name]
-        if self.world is not None and any(key.expires <= time.time() for key in self._filed):
+        if any(key.expires <= time.time() for key in self._filed):
             with contextlib.suppress(OSError):  # sshd ends them by itself
-                self._write_keys(self.world.pushed_keys)
+                self._write_keys(self._filed)
 
     def _try_again(self, machine: Machine) -> None:
         try:
@@ -289,17 +285,17 @@ class Agent:
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
-    def _write_keys(self, keys: Collection[PushedKey]) -> None:
+    def _write_keys(self, pushed: Collection[PushedKey]) -> None:
         """Put the keys that are not over where sshd looks for them, unless it asks for them itself."""
         if self._command:
             return
         now = time.time()
         self._filed = [
-            one for one in keys if one.expires > now and one.os_user == ACCOUNT and one.instance_id in self.on
+            one for one in pushed if one.expires > now and one.os_user == ACCOUNT and one.instance_id in self.on
         ]
         texts = dict.fromkeys(self.on, "")
         for key in self._filed:
-            texts[key.instance_id] += _key_line(key)
+            texts[key.instance_id] += keys.line(key)
         for name, text in texts.items():
             if self._key_texts.get(name) != text:
                 self.machines[name].write_pushed_keys(ACCOUNT, text)
@@ -313,16 +309,6 @@ class Agent:
         if text != self._hosts:
             write(Path(self.config.hosts_file), text)
             self._hosts = text
-
-
-def _key_line(key: PushedKey) -> str:
-    """The key for an authorized_keys file; nothing for what is no key, for what else there is would be options."""
-    match = _KEY.fullmatch(key.public_key)
-    if match is None:
-        return ""
-    # sshd takes a key in the very second of its expiry-time still, and reads that as local time.
-    last = time.strftime("%Y%m%d%H%M%S", time.localtime(int(key.expires) - 1))
-    return f'expiry-time="{last}" {match[1]}\n'
 
 
 def _listening(machines: Collection[Machine], seconds: float) -> dict[str, str]:
@@ -348,24 +334,6 @@ def _sweep(ids: Collection[str]) -> None:
     for path in sshd.MACHINES.iterdir() if sshd.MACHINES.is_dir() else ():
         if path.name not in ids:
             Machine(path.name).remove()
-
-
-def _install_key_command(config: AgentConfig) -> str:
-    """Lay the key command out as sshd wants it, root's from / down; returns its command line, empty for none.
-
-    Raises FabricError when it or the root certificate is missing.
-    """
-    if not config.ssh_root or not sandbox.all_ids():
-        return ""
-    place = ROOT / "keycommand"
-    place.mkdir(mode=0o755, parents=True, exist_ok=True)
-    try:
-        _, _, code = Path(config.key_command).read_text().partition("\n")
-        write(place / "wicketgate_keycommand.py", f"#!{config.python} -IS\n{code}", 0o755)
-        write(place / "ssh-root.pem", Path(config.ssh_root).read_text())
-    except OSError as error:
-        raise FabricError(f"cannot lay out the key command: {error.filename}: {error.strerror}") from error
-    return f"{place}/wicketgate_keycommand.py --root {place}/ssh-root.pem %u %f"
 
 
 def main() -> int:

@@ -173,7 +173,7 @@ class Machine:
         with self.log.open("rb") as log:
             log.seek(self._logged)
             said = log.read().decode(errors="replace")
-        if self.alive() and not re.search(r"^error: Bind to port", said, re.MULTILINE):
+        if self.alive() and not re.search(r"^(error: )?Bind to port", said, re.MULTILINE):
             return ""
         words = [line.strip() for line in said.splitlines() if not line.startswith("Server listening")]
         return "; ".join(words) or "it ended without a word"
