@@ -42,7 +42,7 @@ from wicketgate.client import TunnelRequest, resolve_credentials
 from wicketgate.client.handshake import open_websocket, trust
 from wicketgate.kernel import ip, netns
 from wicketgate.kernel.nftables import Nftables
-from wicketgate.lab import sandbox
+from wicketgate.lab import sandbox, sshd
 from wicketgate.lab.lab import Lab
 from wicketgate.lab.machines import ACCOUNT, ROOT
 from wicketgate.lab.topology import Topology, parse
@@ -239,10 +239,9 @@ class Way:
 def open_ways(lab: Lab, processes: list[subprocess.Popen[bytes]], *, aes: bool) -> list[Way]:
     """Start what listens on the client's side, and iperf3 on the instance. Appends to `processes`."""
     target = lab.address(VPC, TARGET)
-    gateway = next(child.process for child in lab.serve.children if child.name == "gateway-0")
-    sshd = lab.machines[lab.instance(VPC, "jump").id].process
+    gateway = lab.child("gateway-0").process
     assert gateway is not None
-    assert sshd is not None
+    jump = sshd.running()[lab.instance(VPC, "jump").id]
 
     def start(namespace: str, command: list[str], port: int) -> int:
         # iperf3 resets connections when a test ends, which the tunnel reports: no news here.
@@ -254,7 +253,7 @@ def open_ways(lab: Lab, processes: list[subprocess.Popen[bytes]], *, aes: bool) 
 
     def forward(name: str, port: int, *options: str) -> Way:
         local = f"127.0.0.1:{port}:{target}:{IPERF_PORT}"
-        return Way(name, "127.0.0.1", port, sshd.pid, start(CLIENT, ssh_command("-N", "-L", local, *options), port))
+        return Way(name, "127.0.0.1", port, jump, start(CLIENT, ssh_command("-N", "-L", local, *options), port))
 
     start(lab.instance(VPC, TARGET).id, ["iperf3", "-s", "-B", target, "-p", str(IPERF_PORT)], IPERF_PORT)
     opener = start(CLIENT, lab.tunnel_command(VPC, target, IPERF_PORT, local_port="15201"), 15201)

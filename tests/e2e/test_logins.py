@@ -6,12 +6,13 @@ import signal
 import subprocess
 import time
 
+import boto3
 import pytest
 
 from wicketgate.kernel import netns
 from wicketgate.lab import sandbox
-from wicketgate.lab.edits import endpoint_deleted, preservation_set, rules_set
-from wicketgate.lab.machines import ROOT
+from wicketgate.lab.edits import endpoint_deleted, instance_started, instance_stopped, preservation_set, rules_set
+from wicketgate.lab.machines import ACCOUNT, ROOT
 
 
 def test_interactive_terminal(lab):
@@ -56,7 +57,7 @@ def _echo(process, line):
 def test_netd_killed(lab):
     """A killed netd: open tunnels go on, rules stay in force, and after its restart new tunnels open."""
     session = _long_login(lab)
-    os.kill(lab.serve.children[0].process.pid, signal.SIGKILL)
+    os.kill(lab.child("netd").process.pid, signal.SIGKILL)
     assert _echo(session, b"without netd\n") == b"without netd\n"
     assert lab.connect("plain", "db-1", lab.address("plain", "web-1")) == "timed out"
     lab.serve.wait_alive()
@@ -71,7 +72,7 @@ def test_gateway_killed(lab):
     """A killed gateway: its tunnels end, it comes back, and the audit has the close line it could not write."""
     session = _long_login(lab)
     opened = [line for line in lab.audit() if line["eventName"] == "OpenTunnel"][-1]
-    os.kill(lab.serve.children[1].process.pid, signal.SIGKILL)
+    os.kill(lab.child("gateway-0").process.pid, signal.SIGKILL)
     assert session.wait(20) != 0
     lab.serve.wait_alive()
     assert lab.login("plain", "web-1").source == lab.source("plain")
@@ -180,26 +181,53 @@ def _eventually(holds, seconds=5.0):
     return False
 
 
-def test_pushed_keys_by_command(lab):
-    """Where every id is mapped sshd runs an AuthorizedKeysCommand as on any host; where one is, it refuses to."""
-    machine = lab.machines[lab.instance("plain", "web-2").id]
-    config = machine.directory / "sshd_config"
-    original = config.read_text()
-    script = ROOT / "keys-command"
-    script.write_text(f"#!/bin/sh\ncat {machine.directory}/authorized_keys\n")
-    script.chmod(0o755)
-    keys = next(line for line in original.splitlines() if line.startswith("AuthorizedKeysFile"))
-    command = f"AuthorizedKeysFile none\nAuthorizedKeysCommand {script} %u\nAuthorizedKeysCommandUser nobody"
-    try:
-        machine.stop()
-        config.write_text(original.replace(keys, command))
-        machine.start()
-        assert (lab.login("plain", "web-2").exit_code == 0) is sandbox.all_ids()
-    finally:
-        machine.stop()
-        config.write_text(original)
-        machine.start()
-    assert lab.login("plain", "web-2").exit_code == 0
+def _pair(tmp_path, name):
+    """A new SSH key pair; the private key's path."""
+    key = tmp_path / name
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    return key
+
+
+def _accepted(lab, key):
+    """Whether `web-2` of `plain` lets this key in."""
+    target = lab.address("plain", "web-2")
+    command = lab.ssh_command(lab.tunnel_command("plain", target), target)
+    command[command.index("-i") + 1] = str(key)
+    with netns.entered("office"):
+        done = subprocess.run(
+            [*command, "-o", "IdentitiesOnly=yes", "true"],
+            env=lab.environment("admin"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    return done.returncode == 0
+
+
+def test_pushed_keys(lab, tmp_path):
+    """A key lets in once SendSSHPublicKey has pushed it, to that machine's account; no other key does.
+
+    Where every id is mapped sshd asks the AuthorizedKeysCommand, as on any host; where one is, it would not run it.
+    """
+    configuration = (lab.machine("plain", "web-2").directory / "sshd_config").read_text()
+    assert ("AuthorizedKeysCommand " in configuration) is sandbox.all_ids()
+    pushed, other = _pair(tmp_path, "pushed"), _pair(tmp_path, "other")
+    assert not _accepted(lab, pushed)
+    environment = lab.environment("admin")
+    with netns.entered("office"):
+        session = boto3.session.Session(*lab.keys["admin"], region_name=environment["AWS_REGION"])
+        client = session.client(
+            "ec2-instance-connect", endpoint_url=environment["AWS_ENDPOINT_URL"], verify=environment["AWS_CA_BUNDLE"]
+        )
+        answer = client.send_ssh_public_key(
+            InstanceId=lab.instance("plain", "web-2").id,
+            InstanceOSUser=ACCOUNT,
+            SSHPublicKey=pushed.with_suffix(".pub").read_text(),
+        )
+    assert answer["Success"] is True
+    assert _accepted(lab, pushed)
+    assert not _accepted(lab, other)
 
 
 def test_clients_reach_the_gateway_on_443_and_nothing_else(lab):
@@ -263,9 +291,8 @@ def test_clients_that_vanish_before_a_stalled_target_free_their_slots(lab):
 
     from wicketgate.netd.slots import Slots
 
-    machine = lab.machines[lab.instance("plain", "web-2").id]
-    machine.stop()
-    with netns.entered(machine.instance.id):
+    lab.change(instance_stopped("plain", "web-2"))
+    with netns.entered(lab.instance("plain", "web-2").id):
         deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -300,4 +327,5 @@ def test_clients_that_vanish_before_a_stalled_target_free_their_slots(lab):
     assert _eventually(lambda: closed() >= before + 3, 60)
     assert _eventually(lambda: taken() == 0, 60)
     deaf.close()
-    machine.start()
+    lab.change(instance_started("plain", "web-2"))
+    assert lab.login("plain", "web-2").exit_code == 0

@@ -1,6 +1,7 @@
 """The stock AWS CLI v2, unmodified, and a second independent client: logins, listeners, every refusal."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 import pytest
 
 from wicketgate.kernel import netns
-from wicketgate.lab.edits import rules_set
+from wicketgate.lab import sshd
+from wicketgate.lab.edits import instance_started, instance_stopped, rules_set
+from wicketgate.lab.lab import wicketgate_command
 
 LIMIT = 10.0
 """Seconds: the CLI's own limits are 10 s; nothing of ours may run into one."""
@@ -150,13 +153,29 @@ def test_permanent_refusals(lab, aws, name):
 
 @contextmanager
 def _stopped(lab, name):
-    """An instance whose sshd does not run."""
-    machine = lab.machines[lab.instance("plain", name).id]
-    machine.stop()
+    """An instance that is stopped: its interface is there, and nothing listens."""
+    lab.change(instance_stopped("plain", name))
     try:
         yield
     finally:
-        machine.start()
+        lab.change(instance_started("plain", name))
+
+
+@contextmanager
+def _nothing_listening(lab, name):
+    """An instance that runs, and whose sshd does not: what starts it again is held."""
+    machine, agent = lab.machine("plain", name).id, lab.child("machines").process.pid
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        os.kill(sshd.running()[machine], signal.SIGKILL)
+        while machine in sshd.running():
+            time.sleep(0.01)
+        yield
+    finally:
+        os.kill(agent, signal.SIGCONT)
+        deadline = time.monotonic() + 10
+        while lab.login("plain", name).exit_code != 0:
+            assert time.monotonic() < deadline
 
 
 @contextmanager
@@ -182,7 +201,7 @@ def _closed(lab, aws, **options):
 
 
 def test_close_reasons_name_the_step(lab, aws):
-    """Outbound, inbound, nothing listening, nobody there, no machine: each failure has words of its own."""
+    """Outbound, inbound, no machine, stopped, nothing listening, no answer: each failure has words of its own."""
     told = _closed(lab, aws, address="10.0.1.21")
     group = lab.group("plain", "endpoint").id
     assert told.startswith(f"Unable to connect to target: no outbound rule of {group} allows tcp 22 to 10.0.1.21")
@@ -193,6 +212,8 @@ def test_close_reasons_name_the_step(lab, aws):
     lab.change(rules_set("plain", "endpoint", outbound=["tcp 22 to 10.0.0.0/16"]))
     assert "10.0.1.99" in _closed(lab, aws, address="10.0.1.99")
     with _stopped(lab, "web-1"):
+        assert _closed(lab, aws).endswith(f"{lab.instance('plain', 'web-1').id} is stopped")
+    with _nothing_listening(lab, "web-1"):
         assert "refused" in _closed(lab, aws).lower()
     with _silent(lab, "web-1"):
         told = _closed(lab, aws).lower()
@@ -228,6 +249,28 @@ def test_stdin_end_ends_the_cli(lab, aws):
             break
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"SSH-2.0-")
+
+
+@pytest.mark.parametrize("program", ["aws", "wicketgate"])
+@pytest.mark.parametrize("vpc", ["plain", "kept"])
+def test_ssh_by_instance_id(lab, aws, program, vpc):
+    """`aws ec2-instance-connect ssh` and `wicketgate ssh` need an instance's id and nothing else to log in."""
+    instance = lab.instance(vpc, "web-1").id
+    stock = [aws, "ec2-instance-connect", "ssh", "--connection-type", "eice", "--os-user", "ec2-user"]
+    commands = {"aws": [*stock, "--instance-id", instance], "wicketgate": [*wicketgate_command(), "ssh", instance]}
+    with netns.entered("office"):
+        done = subprocess.run(
+            commands[program],
+            env=lab.environment("admin"),
+            input="hostname >/dev/null && echo $SSH_CONNECTION\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    source, _, target, port = done.stdout.split()[-4:]
+    assert (source, target, port) == (lab.source(vpc), lab.address(vpc, "web-1"), "22")
 
 
 CRT = """

@@ -121,8 +121,21 @@ def test_bad_topology_names_line_and_column(tmp_path):
     assert done.stderr == f"{path}:3:11: found '203.0.113.300', expected a client's IPv4 address\n"
 
 
+WHO = """
+import json, pathlib, subprocess, boto3
+there = boto3.client("ec2").describe_instances()["Reservations"]
+print(json.dumps({
+    "arn": boto3.client("sts").get_caller_identity()["Arn"],
+    "instances": len(there),
+    "addresses": subprocess.run(["ip", "-br", "a"], capture_output=True, text=True, check=True).stdout,
+    "home": str(pathlib.Path.home()),
+}))
+"""
+"""With nothing but what the shell's environment says: who am I, what is there, and where am I?"""
+
+
 def test_shell_finds_the_lab(tmp_path):
-    """`wicketgate shell` runs a command as a client of the running lab, with the user's credentials, and logs in."""
+    """`wicketgate lab shell` runs a command as a client of the lab, with the user's credentials; logins work in it."""
     lab = _start(tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         tries = []
@@ -130,25 +143,20 @@ def test_shell_finds_the_lab(tmp_path):
             line = lab.stdout.readline()
             assert line, "the lab ended"
             tries += [line.strip()] * line.strip().startswith("ssh ")
-        shell = [*CLI, "shell", "--", "sh", "-c", tries[0] + " hostname"]
+        shell = [*CLI, "lab", "shell", "--", "sh", "-c", tries[0] + " hostname"]
         done = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
-        who = [
-            *CLI,
-            "shell",
-            "--client",
-            "home",
-            "--user",
-            "operator",
-            "--",
-            "sh",
-            "-c",
-            "echo $AWS_ACCESS_KEY_ID; ip -br a",
-        ]
+        who = [*CLI, "lab", "shell", "--client", "home", "--user", "operator", "--", sys.executable, "-c", WHO]
         done = subprocess.run(who, capture_output=True, text=True, timeout=30, check=False)
-        assert "AKIAWICKETGATEOPER01" in done.stdout
-        assert "198.51.100.20/32" in done.stdout
-        nowhere = subprocess.run([*CLI, "shell", "--client", "moon"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["arn"] == "arn:aws:iam::123456789012:user/operator"
+        assert told["instances"] == 8
+        assert "198.51.100.20/32" in told["addresses"]
+        assert told["home"].startswith("/run/lab/")
+        nowhere = subprocess.run(
+            [*CLI, "lab", "shell", "--client", "moon"], capture_output=True, text=True, check=False
+        )
         assert "no client moon" in nowhere.stderr
     finally:
         lab.terminate()

@@ -22,7 +22,6 @@ VERBS = {
     "env": "Print the environment that AWS's own clients need for a deployment.",
     "audit": "Show the audit trail of a deployment.",
     "lab": "Build a made-up network with endpoints and real machines to try things on.",
-    "shell": "Be a client in the running lab.",
 }
 """Name and one line of help, so that `--help` imports no verb."""
 

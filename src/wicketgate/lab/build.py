@@ -227,6 +227,16 @@ class Builder:
         ]
         self._set_rules(vpc, plan, there)
 
+    def stop_instance(self, vpc: str, instance: str) -> None:
+        """StopInstances; returns when it is stopped."""
+        self.ec2.stop_instances(InstanceIds=[self.id("instance", vpc, instance)])
+        self._wait(self._instances, lambda one: one["State"]["Name"] in ("running", "stopped"))
+
+    def start_instance(self, vpc: str, instance: str) -> None:
+        """StartInstances; returns when all that is not stopped runs."""
+        self.ec2.start_instances(InstanceIds=[self.id("instance", vpc, instance)])
+        self._wait(self._instances, lambda one: one["State"]["Name"] in ("running", "stopped"))
+
     def set_groups(self, vpc: str, instance: str, groups: Collection[str]) -> None:
         """Give an instance's network interface these groups instead of its own."""
         (found,) = self.ec2.describe_instances(InstanceIds=[self.id("instance", vpc, instance)])["Reservations"]

@@ -25,6 +25,16 @@ def groups_set(vpc: str, name: str, groups: Sequence[str]) -> Edit:
     return lambda builder: builder.set_groups(vpc, name, groups)
 
 
+def instance_stopped(vpc: str, name: str) -> Edit:
+    """An edit that stops an instance."""
+    return lambda builder: builder.stop_instance(vpc, name)
+
+
+def instance_started(vpc: str, name: str) -> Edit:
+    """An edit that starts a stopped instance."""
+    return lambda builder: builder.start_instance(vpc, name)
+
+
 def key_deactivated(user: str) -> Edit:
     """An edit that deactivates a user's access key."""
     return lambda builder: builder.set_key_active(user, active=False)

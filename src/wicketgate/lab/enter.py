@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 
 from wicketgate.kernel import netns
 from wicketgate.lab.machines import ROOT
@@ -17,18 +18,24 @@ ENVIRONMENTS = ROOT / "environments.json"
 def main() -> None:
     """Enter and execute; does not return."""
     client, user, *argv = sys.argv[1:]
-    environments = json.loads(ENVIRONMENTS.read_text())
+    try:
+        environments = json.loads(ENVIRONMENTS.read_text())
+    except (OSError, ValueError):
+        sys.exit("wicketgate lab shell: the lab is not up yet: it says so when it is")
     if user not in environments:
-        sys.exit(f"wicketgate shell: there is no user {user} in this lab; its users: {', '.join(environments)}")
+        sys.exit(f"wicketgate lab shell: there is no user {user} in this lab; its users: {', '.join(environments)}")
     try:
         netns.enter(client)
     except FabricError:
-        sys.exit(f"wicketgate shell: there is no client {client} in this lab")
+        sys.exit(f"wicketgate lab shell: there is no client {client} in this lab")
+    # `wicketgate` is to be found in there as well, wherever it is installed.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent), "/usr/sbin"])
+    own = {name: os.environ[name] for name in ("TERM", "LANG", "COLORTERM") if name in os.environ}
     argv = argv or [os.environ.get("SHELL", "/bin/sh")]
     try:
-        os.execvpe(argv[0], argv, {**environments[user], "PS1": f"{user}@{client} $ "})
+        os.execvpe(argv[0], argv, {**environments[user], **own, "PATH": path, "PS1": f"{user}@{client} $ "})
     except OSError as error:
-        sys.exit(f"wicketgate shell: {argv[0]}: {error.strerror}")
+        sys.exit(f"wicketgate lab shell: {argv[0]}: {error.strerror}")
 
 
 if __name__ == "__main__":

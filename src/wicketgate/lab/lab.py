@@ -20,17 +20,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from wicketgate.configuration import Configuration
-from wicketgate.daemon import Serve
+from wicketgate.daemon import Child, Companion, Serve
 from wicketgate.kernel import netns
 from wicketgate.kernel.dial import IP_TRANSPARENT
 from wicketgate.kernel.nftables import Nftables
-from wicketgate.lab import machines, sandbox
+from wicketgate.lab import agent, machines, sandbox, sshd
 from wicketgate.lab.enter import ENVIRONMENTS
-from wicketgate.lab.machines import ACCOUNT, ROOT, Machine
+from wicketgate.lab.machines import ACCOUNT, ROOT
 from wicketgate.lab.topology import Topology
 from wicketgate.model import Endpoint, FabricError, Instance, NetworkInterface, SecurityGroup, Vpc, World
 from wicketgate.rules import TABLE
-from wicketgate.tunnel.names import public_names
 
 if TYPE_CHECKING:
     from wicketgate.lab.build import Builder
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
 
 ROOT_CREDENTIAL: Final = ("AKIAWICKETGATELAB000", "lab/only/root/secret/that/builds/it/all0")
 """Of the account's root user, who builds the world. It is worth something inside the sandbox only."""
+KEY: Final = ROOT / "id_ed25519"
+"""The lab's own SSH key, which logs in everywhere without being pushed."""
 BUILDER: Final = "root"
 """The user that `environment` knows beside those of the topology: the account's root user."""
 
@@ -61,8 +62,6 @@ class Lab:
     workers: int = 1
     keys: dict[str, tuple[str, str]] = field(default_factory=dict)
     """User name -> id and secret of the access key."""
-    machines: dict[str, Machine] = field(default_factory=dict)
-    """Instance id -> its sshd."""
     _serve: Serve | None = None
     _builder: Builder | None = None
     _python: tuple[str, dict[str, str]] = ("", {})
@@ -74,28 +73,28 @@ class Lab:
         """Bring everything up; returns when a login would work. Raises FabricError."""
         if not sandbox.inside():
             raise RuntimeError("the lab runs inside a sandbox only: python -m wicketgate.lab.sandbox -- ...")
-        for path in (ROOT, ROOT / "home", machines.home()):
+        for path in (ROOT, ROOT / "home", machines.home(), machines.client_home()):
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o755)
+        ssh = machines.client_home() / ".ssh"
+        ssh.mkdir(mode=0o700)
+        (ssh / "config").write_text("StrictHostKeyChecking accept-new\n")  # every lab's machines are new
         self._python = machines.readable_python()
         machines.own_etc({})
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", KEY], check=True)
         machines.internet(self.topology.gateway_address, self.topology.clients)
         self.keys[BUILDER] = ROOT_CREDENTIAL
         with self._building() as build:  # it reads its libraries while the servers start
             self._serve = self._served(self._listener())
             self.serve.start()
-            self._name_hosts()
             build()
-        self._name_hosts()
-        self._start_machines()
         self._write_environments()
 
     def stop(self) -> None:
         """End all processes. Namespaces stay until the sandbox ends."""
         if self._serve is not None:
             self._serve.stop()
-        for machine in self.machines.values():
-            machine.stop()
+        sshd.end_all()
 
     def restart(self, **settings: object) -> None:
         """End the servers and start them again over the same state, with other settings than the topology's."""
@@ -115,6 +114,16 @@ class Lab:
             python=python,
             environment=environment,
             root=ROOT_CREDENTIAL,
+            companions=(self._agent(configuration),),
+        )
+
+    def _agent(self, configuration: Configuration) -> Companion:
+        """What switches the machines on and off, and has all names resolve."""
+        return agent.companion(
+            domain=configuration.domain,
+            gateway_address=self.topology.gateway_address,
+            authorized_key=KEY.with_suffix(".pub").read_text(),
+            ssh_root=ROOT / "state" / "ssh-root.pem",
         )
 
     def _listener(self) -> socket.socket:
@@ -143,23 +152,6 @@ class Lab:
         finally:
             process.kill()
             process.wait()
-
-    def _name_hosts(self) -> None:
-        """Have the names of the APIs and of all endpoints resolve."""
-        names = [self.topology.api_host]
-        for endpoint in self.world.endpoints:
-            names += public_names(endpoint.dns_name)
-        machines.name_hosts(dict.fromkeys(names, self.topology.gateway_address))
-
-    def _start_machines(self) -> None:
-        key = ROOT / "id_ed25519"
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", key], check=True)
-        public = key.with_suffix(".pub").read_text()
-        for instance in self.world.instances:
-            machine = Machine(instance)
-            machine.prepare(public)
-            machine.start()
-            self.machines[instance.id] = machine
 
     def _write_environments(self) -> None:
         ENVIRONMENTS.touch(mode=0o600)
@@ -195,7 +187,6 @@ class Lab:
         with netns.entered(self.place):
             builder.build()
         self.keys |= {user: (key.id, key.secret) for user, key in builder.keys.items()}
-        self._name_hosts()
         self._write_environments()
         return self.world
 
@@ -233,6 +224,14 @@ class Lab:
         assert found is not None, owner.id
         return found
 
+    def machine(self, vpc: str, name: str) -> sshd.Machine:
+        """The machine of an instance: where its files are."""
+        return sshd.Machine(self.instance(vpc, name).id)
+
+    def child(self, name: str) -> Child:
+        """One of the servers' processes by name, e.g. `netd`."""
+        return next(one for one in self.serve.children if one.name == name)
+
     def address(self, vpc: str, name: str) -> str:
         """Private address of an instance."""
         return self.interface(self.instance(vpc, name)).private_ip_address
@@ -255,7 +254,7 @@ class Lab:
         bundle, region = str(ROOT / "state" / "bundle.pem"), self.topology.configuration.region
         return {
             **keep,
-            "HOME": str(ROOT / "home"),
+            "HOME": str(machines.client_home()),
             "AWS_ENDPOINT_URL": f"https://{self.topology.api_host}",
             "AWS_ACCESS_KEY_ID": key_id,
             "AWS_SECRET_ACCESS_KEY": secret,
@@ -290,8 +289,17 @@ class Lab:
         """OpenSSH's command line through a ProxyCommand."""
         known = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes"
         proxied = " ".join(proxy)
-        key = str(ROOT / "id_ed25519")
-        options = ["-F", "none", "-i", key, *known.split(), "-o", "ConnectTimeout=15", "-o", f"ProxyCommand={proxied}"]
+        options = [
+            "-F",
+            "none",
+            "-i",
+            str(KEY),
+            *known.split(),
+            "-o",
+            "ConnectTimeout=15",
+            "-o",
+            f"ProxyCommand={proxied}",
+        ]
         return ["ssh", *options, f"{ACCOUNT}@{address}"]
 
     def login(
@@ -308,9 +316,9 @@ class Lab:
         **options: str,
     ) -> Login:
         """Log in to an instance through its VPC's endpoint with OpenSSH, and read what its sshd logged."""
-        machine = self.machines[self.instance(vpc, name).id]
+        log = self.machine(vpc, name).log
         target = address or self.address(vpc, name)
-        before = machine.log.stat().st_size
+        before = log.stat().st_size
         proxy = self.tunnel_command(vpc, target, port, aws=aws, **options)
         with netns.entered(client):
             done = subprocess.run(
@@ -322,7 +330,7 @@ class Lab:
                 timeout=60,
                 check=False,
             )
-        logged = machine.log.read_bytes()[before:].decode(errors="replace")
+        logged = log.read_bytes()[before:].decode(errors="replace")
         accepted = re.search(r"Accepted publickey for \S+ from (\S+) port", logged)
         return Login(done.returncode, done.stdout, done.stderr, accepted[1] if accepted else None)
 
