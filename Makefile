@@ -29,7 +29,8 @@ test: ## run all tests: unit and wire, then network and end-to-end with the call
 
 test-net: ## run the network and the end-to-end tests, each in a sandbox of its own
 	@$(BOOTSTRAP) test $(VENV)
-	@$(PYTHON) -m tests.stockcli >/dev/null # inside the sandbox there is no way to download it
+	@$(PYTHON) -m tests.stockcli >/dev/null # inside the sandbox there is no way to download clients
+	@$(PYTHON) -m tests.otherclients >/dev/null
 	@failed=0; \
 	for tests in tests/net tests/e2e; do \
 	  $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m pytest $$tests $(ARGS) || failed=1; \
