@@ -11,7 +11,7 @@ BOOTSTRAP = scripts/bootstrap
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-net check format bench clean
+.PHONY: help lab test test-net soak check format bench clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,10 +32,15 @@ test-net: ## run the network and the end-to-end tests, each in a sandbox of its 
 	@$(PYTHON) -m tests.stockcli >/dev/null # inside the sandbox there is no way to download clients
 	@$(PYTHON) -m tests.otherclients >/dev/null
 	@failed=0; \
-	for tests in tests/net tests/e2e; do \
+	for tests in tests/net tests/api tests/e2e; do \
 	  $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m pytest $$tests $(ARGS) || failed=1; \
 	done; \
 	exit $$failed
+
+soak: ## every shape of the service models, and a longer storm
+	@$(BOOTSTRAP) test $(VENV)
+	@WICKETGATE_SOAK=1 $(PYTHON) -m pytest -q tests/unit/test_api_roundtrip.py $(ARGS)
+	@WICKETGATE_STORM_CALLS=10000 $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m pytest -q tests/api/test_storm.py $(ARGS)
 
 check: ## format, lint, types, layers and unit tests: under a minute, no privileges, before every commit
 	@$(BOOTSTRAP) dev $(VENV)
