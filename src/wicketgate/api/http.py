@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
         except _Broken as broken:
             self._refuse(broken.status, str(broken))
         except httptools.HttpParserUpgrade:
-            self._refuse(400, "Upgrades are made at endpoints' names only.")
+            self._more = True  # ignored (RFC 9110 section 7.8), but what follows would not be read
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(cause, _Broken):
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
         """One header line. Trailers say nothing here (RFC 9110 section 6.5.1)."""
         if self._head_complete:
             return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        key, text = name.decode("latin-1").lower(), value.strip(b" \t").decode("latin-1")
         self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
         self._check_head(len(name) + len(value) + 4)
 
@@ -266,6 +266,8 @@ class Connection(asyncio.Protocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answer what is no request, and end the connection: nobody knows where the next one would begin."""
         self._stop_timer()
+        if self._task is not None:  # wrong is what follows a request whose answer is still to come
+            self._more = True
         if self._transport is None or self._transport.is_closing() or self._task is not None:
             return
         body = f"{message}\n".encode()
@@ -288,7 +290,7 @@ class Connection(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(seconds, self._late)
 
     def _late(self) -> None:
-        if self._began and not self._complete:
+        if self._url or self._headers:
             self._refuse(408, f"The request did not arrive within {self._request_seconds:g} s.")
         elif self._transport is not None:
             self._transport.close()
