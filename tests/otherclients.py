@@ -109,7 +109,7 @@ class SdkError(Exception):
 
 
 class JsSdk:
-    """A node process that uses the SDK, with an environment as any program that does; a context manager."""
+    """A node process that uses the SDK, in an environment as for any program that does. `close` it when done."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         place = installed()
@@ -126,6 +126,10 @@ class JsSdk:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
         self.process.kill()
         self.process.communicate()
 
