@@ -10,7 +10,7 @@ import pytest
 
 from tests.api.deployment import API, REGION, ROOT
 from tests.api.people import User
-from tests.api.worlds import IMAGE, call, filters
+from tests.api.worlds import IMAGE, call, complete, filters
 from tests.otherclients import CommandFailed, JsSdk, SdkError, aws_v1
 
 MISSING = "sg-0123456789abcdef0"
@@ -234,9 +234,10 @@ def populated(ec2, js, vpc, subnet):
     given = {"SubnetId": subnet, "SecurityGroupIds": [group], "TagSpecifications": tags}
     run = ec2.run_instances(ImageId=IMAGE, MinCount=1, MaxCount=1, **given)
     endpoint = js.send("ec2", "CreateInstanceConnectEndpoint", SubnetId=subnet, SecurityGroupIds=[group])
-    js.wait("ec2", "InstanceRunning", InstanceIds=[run["Instances"][0]["InstanceId"]])
-    yield
     endpoint_id = endpoint["InstanceConnectEndpoint"]["InstanceConnectEndpointId"]
+    js.wait("ec2", "InstanceStatusOk", InstanceIds=[run["Instances"][0]["InstanceId"]])
+    complete(ec2, endpoint_id)  # nothing may change between three readings
+    yield
     ec2.delete_instance_connect_endpoint(InstanceConnectEndpointId=endpoint_id)
     ec2.terminate_instances(InstanceIds=[run["Instances"][0]["InstanceId"]])
 
