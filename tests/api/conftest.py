@@ -8,7 +8,7 @@ from tests.api.deployment import deployed
 @pytest.fixture(scope="session")
 def deployment():
     """A deployment with generous quotas, shared by the session: tests make their own VPCs and users."""
-    with deployed("shared", vpcs_per_region=1000, endpoints_per_region=100) as made:
+    with deployed("shared", vpcs_per_region=1000, endpoints_per_region=100, groups_per_interface=6) as made:
         yield made
 
 

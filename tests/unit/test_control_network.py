@@ -21,7 +21,6 @@ from tests.unit.net_world import (
     VPC,
     WEB,
     asks,
-    call,
     check_refusal,
     golden_errors,
     number,
@@ -411,7 +410,7 @@ def test_zones_and_the_region():
     _, answer = run(small_world(), "DescribeAvailabilityZones", Filters=only)
     assert [zone["ZoneName"] for zone in answer["AvailabilityZones"]] == ["us-east-1b"]
     assert run(small_world(), "DescribeRegions")[1]["Regions"][0]["RegionName"] == "us-east-1"
-    (region,) = regions.regions(call(small_world(), "DescribeRegions"), domain="example.org")
+    (region,) = run_with(small_world(), "DescribeRegions", {"domain": "example.org"})[1]["Regions"]
     assert region["Endpoint"] == "ec2.us-east-1.example.org"
 
 

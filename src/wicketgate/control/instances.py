@@ -21,6 +21,7 @@ import msgspec
 from wicketgate.control import interfaces, resources
 from wicketgate.control import launches as _launches  # noqa: F401  # offers RunInstances
 from wicketgate.control.call import Ask, Call, Outcome, operation
+from wicketgate.control.common import AWS_QUOTAS, Quotas
 from wicketgate.control.instance_answers import CODES, State, instance_or_ended, state_answer
 from wicketgate.control.resources import INSTANCE, moment, subnet_of
 from wicketgate.model import ApiError, Change, Instance, World
@@ -125,7 +126,7 @@ def _ask_modify(call: Call) -> Sequence[Ask]:
 
 
 @operation("ec2", asks=_ask_modify)
-def modify_instance_attribute(call: Call) -> Outcome:
+def modify_instance_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
     """Sets the groups (the whole set) or the source/destination check of the instance's interface.
 
     Raises InvalidParameterCombination for none or several attributes, UnsupportedOperation for others,
@@ -150,7 +151,8 @@ def modify_instance_attribute(call: Call) -> Outcome:
     if interface is None:
         raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' is terminated: it has no interface.")
     if attribute == "Groups":
-        return Outcome({}, call.change(interfaces.replaced_groups(call.world, interface, given["Groups"])))
+        changed = interfaces.replaced_groups(call.world, interface, given["Groups"], quotas.groups_per_interface)
+        return Outcome({}, call.change(changed))
     check = bool(given["SourceDestCheck"].get("Value"))
     return Outcome({}, call.change(msgspec.structs.replace(interface, source_dest_check=check)))
 

@@ -153,14 +153,22 @@ def check_group_count(count: int, maximum: int) -> None:
         )
 
 
-def replaced_groups(world: World, interface: NetworkInterface, given: Sequence[str]) -> NetworkInterface:
+def check_interface_quota(world: World, count: int, quotas: Quotas) -> None:
+    """Raise NetworkInterfaceLimitExceeded when there may not be so many more interfaces."""
+    if len(world.interfaces) + count > quotas.interfaces_per_region:
+        raise ApiError("NetworkInterfaceLimitExceeded", "The maximum number of network interfaces has been reached.")
+
+
+def replaced_groups(
+    world: World, interface: NetworkInterface, given: Sequence[str], maximum: int = AWS_QUOTAS.groups_per_interface
+) -> NetworkInterface:
     """The interface with this set of groups instead of its own. Raises as `checked_groups` does, but
     InvalidGroup.NotFound for a group of another VPC."""
     vpc_id = subnet_of(world, interface).vpc_id
     groups = resources.several(GROUP, world, given)
     if any(group.vpc_id != vpc_id for group in groups):
         raise ApiError("InvalidGroup.NotFound", "You have specified two resources that belong to different networks.")
-    check_group_count(len(groups), AWS_QUOTAS.groups_per_interface)
+    check_group_count(len(groups), maximum)
     return msgspec.structs.replace(interface, group_ids=tuple(group.id for group in groups))
 
 
@@ -202,8 +210,7 @@ def create_network_interface(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome
     resources.refuse_parameters(parameters, _NOT_OFFERED, "CreateNetworkInterface")
     subnet = found(SUBNET, world, parameters["SubnetId"])
     groups = checked_groups(world, subnet, parameters.get("Groups"), quotas.groups_per_interface)
-    if len(world.interfaces) >= quotas.interfaces_per_region:
-        raise ApiError("NetworkInterfaceLimitExceeded", "The maximum number of network interfaces has been reached.")
+    check_interface_quota(world, 1, quotas)
     wish = wished_address(parameters)
     address = checked_address(world, subnet, wish) if wish else next(free_addresses(world, subnet), None)
     if address is None:
@@ -254,7 +261,7 @@ def delete_network_interface(call: Call) -> Outcome:
 
 
 @operation("ec2", asks=_ask_of_interface)
-def modify_network_interface_attribute(call: Call) -> Outcome:
+def modify_network_interface_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
     """Sets one attribute: groups (the whole set), description, source/destination check, delete on termination.
 
     Raises AuthFailure for an interface that a service manages, InvalidParameterCombination for none or several.
@@ -267,7 +274,7 @@ def modify_network_interface_attribute(call: Call) -> Outcome:
     if interface.requester_managed:
         raise ApiError("AuthFailure", "You do not have permission to access the specified resource.")
     if attribute == "Groups":
-        return Outcome({}, call.change(replaced_groups(world, interface, given["Groups"])))
+        return Outcome({}, call.change(replaced_groups(world, interface, given["Groups"], quotas.groups_per_interface)))
     if attribute == "Attachment":
         return Outcome({}, call.change(_attachment_changed(world, interface, given["Attachment"])))
     value = given[attribute].get("Value")

@@ -12,6 +12,7 @@ import msgspec
 
 from wicketgate.control import common, interfaces, regions, resources
 from wicketgate.control.call import Ask, Call, Outcome, operation
+from wicketgate.control.common import AWS_QUOTAS, Quotas
 from wicketgate.control.instance_answers import instance_answer, reservation_answer
 from wicketgate.control.resources import INTERFACE, SUBNET, found
 from wicketgate.control.security_groups import default_vpc, group_by_name, named_group
@@ -113,7 +114,7 @@ def _specification(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @operation("ec2", asks=_ask_run)
-def run_instances(call: Call) -> Outcome:
+def run_instances(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
     """Instances in `pending`, as many as fit of MinCount to MaxCount, or none and an error.
 
     Raises InvalidAMIID.NotFound, InsufficientFreeAddressesInSubnet, UnsupportedOperation for what a namespace has not,
@@ -126,7 +127,8 @@ def run_instances(call: Call) -> Outcome:
     if specification.get("NetworkInterfaceId"):
         made = [_attached(call, specification)]
     else:
-        made = _new_interfaces(call, _subnet_for(call, specification), specification)
+        made = _new_interfaces(call, _subnet_for(call, specification), specification, quotas.groups_per_interface)
+        interfaces.check_interface_quota(world, len(made), quotas)
     reservation = call.new_id("r")
     instances = [
         Instance(
@@ -256,11 +258,13 @@ def _default_subnet(call: Call) -> Subnet | None:
     return None
 
 
-def _new_interfaces(call: Call, subnet: Subnet, specification: Mapping[str, Any]) -> list[NetworkInterface]:
+def _new_interfaces(
+    call: Call, subnet: Subnet, specification: Mapping[str, Any], maximum: int
+) -> list[NetworkInterface]:
     given = specification.get("Groups") or [
         named_group(call.world, name).id for name in call.parameters.get("SecurityGroups") or ()
     ]
-    groups = interfaces.checked_groups(call.world, subnet, given)
+    groups = interfaces.checked_groups(call.world, subnet, given, maximum)
     tags = common.tags_from(call.parameters, "network-interface", also=_TAGGED)
     made: list[NetworkInterface] = []
     for address in _addresses(call, subnet, specification):

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from wicketgate.control import common
 from wicketgate.control.call import Call, Outcome, operation
+from wicketgate.control.common import AWS_QUOTAS, Quotas
 from wicketgate.model import ApiError, World
 
 ZONES: Final = ("a", "b", "c")
@@ -117,17 +118,12 @@ def _named(answers: list[dict[str, Any]], member: str, names: list[str] | None, 
 
 
 @operation("ec2")
-def describe_regions(call: Call) -> Outcome:
-    """DescribeRegions: the one region this is."""
-    return Outcome({"Regions": regions(call)})
-
-
-def regions(call: Call, domain: str = DOMAIN) -> list[dict[str, Any]]:
-    """The Regions of DescribeRegions, with endpoints under `domain`. Raises InvalidParameterValue for others."""
+def describe_regions(call: Call, domain: str = DOMAIN) -> Outcome:
+    """The one region this is, with its endpoint under `domain`. Others: InvalidParameterValue."""
     region = call.world.region
     answer = {"RegionName": region, "Endpoint": f"ec2.{region}.{domain}", "OptInStatus": "opt-in-not-required"}
     answers = _named([answer], "RegionName", call.parameters.get("RegionNames"), "region")
-    return common.select(
+    chosen = common.select(
         answers,
         call.parameters.get("Filters"),
         {
@@ -136,15 +132,16 @@ def regions(call: Call, domain: str = DOMAIN) -> list[dict[str, Any]]:
             "region-name": lambda one: one["RegionName"],
         },
     )
+    return Outcome({"Regions": chosen})
 
 
 @operation("ec2")
-def describe_account_attributes(call: Call) -> Outcome:
+def describe_account_attributes(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
     """DescribeAccountAttributes: what there is of them; numbers are the quotas in force."""
     default = next((vpc.id for vpc in call.world.vpcs if vpc.is_default), "none")
     attributes = {
         "supported-platforms": "VPC",
-        "vpc-max-security-groups-per-interface": str(common.AWS_QUOTAS.groups_per_interface),
+        "vpc-max-security-groups-per-interface": str(quotas.groups_per_interface),
         "default-vpc": default,
     }
     wanted = call.parameters.get("AttributeNames") or list(attributes)
