@@ -165,6 +165,7 @@ class Api:
         except AuthFailure as failure:
             raise authority.worded(failure, name, json=json) from failure
         trail.principal, trail.access_key_id = principal, key.id
+        self.writer.used(key.id, name, now)
         trail.parameters = parameters = wire.parse()
         user_agent = request.headers.get("user-agent", "")
         return _Asked(

@@ -18,9 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, NoReturn
 
+import msgspec
+
 from wicketgate import ipc
 from wicketgate.control import endpoints, instances
-from wicketgate.model import ApiError, Change, World, WorldError, apply_change
+from wicketgate.model import AccessKey, ApiError, Change, World, WorldError, apply_change
 from wicketgate.model.change import inverse
 from wicketgate.store import Store, StoreError, TokenUse
 
@@ -29,6 +31,8 @@ _logger = logging.getLogger("wicketgate.api")
 _ON_THE_WAY: Final = frozenset({"pending", "stopping", "shutting-down"})
 TICK_SECONDS: Final = 30.0
 """How often what has run out is forgotten: pushed keys, sessions, instances that ended."""
+USE_SECONDS: Final = 900.0
+"""How old AccessKeyLastUsed may be; each new one is a Change."""
 SESSIONS_KEPT: Final = 600.0
 """Seconds after its end for which a temporary access key is known, so that its use is told to be expired."""
 
@@ -45,6 +49,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, "writer")
         self._tasks: set[asyncio.Task[None]] = set()
         self._noted: list[int] = []
+        self._used: dict[str, tuple[float, str]] = {}
 
     async def commit(self, change: Change, token: TokenUse | None = None, note: str = "") -> int:
         """Keep a Change and have it enforced; the caller holds `lock`. Returns the World's revision after it.
@@ -133,7 +138,7 @@ class Writer:
         )
 
     async def tick(self) -> None:
-        """Forget what has run out, again and again."""
+        """Forget what has run out and note which keys were used, again and again."""
         while True:
             await self.settle()
             async with self.lock:
@@ -145,6 +150,20 @@ class Writer:
                         _logger.error("what has run out cannot be forgotten: %s", error)
             await asyncio.sleep(TICK_SECONDS)
 
+    def used(self, key_id: str, service: str, now: float) -> None:
+        """An access key proved itself; AccessKeyLastUsed will say so."""
+        self._used[key_id] = (now, service)
+
+    def _uses(self) -> list[AccessKey]:
+        """The access keys whose AccessKeyLastUsed is too old."""
+        used, self._used = self._used, {}
+        keys = [(key, used[key.id]) for key in self.world.access_keys if key.id in used]
+        return [
+            msgspec.structs.replace(key, last_used=use)
+            for key, use in keys
+            if key.last_used is None or use[0] - key.last_used[0] >= USE_SECONDS
+        ]
+
     def _run_out(self, now: float) -> Change:
         keys = [("pushed-key", key.id) for key in self.world.pushed_keys if key.expires <= now]
         sessions = [
@@ -152,7 +171,9 @@ class Writer:
             for key in self.world.access_keys
             if key.expires is not None and key.expires + SESSIONS_KEPT <= now
         ]
-        return Change(deletes=(*keys, *sessions), time=now)
+        gone = {key_id for _, key_id in sessions}
+        uses = [key for key in self._uses() if key.id not in gone]
+        return Change(puts=tuple(uses), deletes=(*keys, *sessions), time=now)
 
     def _later(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
