@@ -1,4 +1,4 @@
-"""What an action answered, as it is kept under its ClientToken: JSON, with points in time marked as such.
+"""ClientTokens, and what an action answered, as it is kept under one: JSON, with points in time marked as such.
 
 Source: EC2 API Reference, "Ensuring idempotency in Amazon EC2 API requests".
 """
@@ -11,7 +11,24 @@ from typing import Any, Final
 
 import msgspec
 
+from wicketgate.api.faults import shown
+from wicketgate.model import ApiError
+
 _TIME: Final = "$time"
+
+
+MAX_TOKEN: Final = 64
+"""ASCII characters of a ClientToken."""
+
+
+def check_token(token: str) -> None:
+    """Raise ApiError for what is no ClientToken."""
+    if len(token) > MAX_TOKEN or not token.isascii():
+        raise ApiError(
+            "InvalidParameterValue",
+            f"Value ({shown(token)}) for parameter clientToken is invalid. "
+            f"A client token has at most {MAX_TOKEN} ASCII characters.",
+        )
 
 
 def kept(answer: Mapping[str, Any]) -> str:

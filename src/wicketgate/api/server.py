@@ -242,6 +242,7 @@ class Api:
         if not token or asked.parameters.get("DryRun"):
             return None, None
         self._authorize(asked, self._call(asked, world))
+        idempotency.check_token(token)
         use = TokenUse(
             caller=asked.caller.arn,
             action=f"{asked.operation.service}:{asked.operation.name}",
