@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 from wicketgate.lab.edits import Edit, edits, groups_set, key_deactivated, rules_set
@@ -187,8 +187,9 @@ class Tour:
         def echo(line: bytes) -> bytes:
             assert ssh.stdin is not None
             assert ssh.stdout is not None
-            ssh.stdin.write(line)
-            ssh.stdin.flush()
+            with suppress(BrokenPipeError):  # it was refused, or has ended: the row will say so
+                ssh.stdin.write(line)
+                ssh.stdin.flush()
             return ssh.stdout.readline()
 
         before = echo(b"before\n")
@@ -197,7 +198,8 @@ class Tour:
             seen = f"{before.decode().strip()}, {after.decode().strip()}"
             self._row("an open tunnel outlives its deactivated key", "before, after", seen, seen == "before, after")
             self.refused("a new tunnel with the deactivated key", "plain", "web-1", "security token")
-        ssh.stdin.close()
+        with suppress(BrokenPipeError):
+            ssh.stdin.close()
         ssh.wait(20)
 
     # -- one row -------------------------------------------------------------------------------------------------------
