@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.net_world import ENDPOINT, FREE_ENI, RUNNING, small_world
 from wicketgate.audit import Attempt, AuditError, AuditLog, Outcome, close_event, open_event, user_identity
 from wicketgate.audit.events import line
 from wicketgate.model import Principal, Role, World
@@ -36,6 +37,31 @@ def opened(request_id: str = "r-1", **more: object) -> dict[str, object]:
         "parameters": PARAMETERS,
     }
     return open_event(WORLD, Attempt(**(values | more)), event_id="e-1", now=1_700_000_000.5)
+
+
+def test_a_tunnel_is_found_by_its_instance():
+    """What holds the target's address stands beside the endpoint; an address that nothing holds adds nothing."""
+    world = small_world()
+    instance = world.instance(RUNNING)
+    assert instance is not None
+    interface = world.interface(instance.interface_id)
+    assert interface is not None
+
+    def kinds(endpoint_id: str, address: str) -> list[str]:
+        parameters = {"instanceConnectEndpointId": endpoint_id, "privateIpAddress": address}
+        attempt = Attempt(request_id="r", source_ip="192.0.2.1", parameters=parameters)
+        event = open_event(world, attempt, event_id="e", now=1_700_000_000.5)
+        return [one["ARN"].rpartition(":")[2] for one in event["resources"]]
+
+    endpoint = f"instance-connect-endpoint/{ENDPOINT}"
+    whole = [endpoint, f"network-interface/{interface.id}", f"instance/{RUNNING}"]
+    assert kinds(ENDPOINT, interface.private_ip_address) == whole
+    free = world.interface(FREE_ENI)
+    assert free is not None
+    assert kinds(ENDPOINT, free.private_ip_address) == [endpoint, f"network-interface/{FREE_ENI}"]
+    for address in ("10.0.1.250", "not an address", ""):
+        assert kinds(ENDPOINT, address) == [endpoint]
+    assert kinds("eice-1", interface.private_ip_address) == ["instance-connect-endpoint/eice-1"]
 
 
 def ended(event: dict[str, object]) -> dict[str, object]:

@@ -16,6 +16,7 @@ import msgspec
 
 from wicketgate.model import Principal, World
 from wicketgate.sigv4.canonical import TUNNEL_PARAMETERS
+from wicketgate.tunnel.targets import parse_address
 
 EVENT_SOURCE: Final = "ec2-instance-connect.amazonaws.com"
 OPEN: Final = "OpenTunnel"
@@ -110,16 +111,26 @@ def _session_context(world: World, principal: Principal) -> dict[str, Any]:
 
 
 def _resources(world: World, parameters: Mapping[str, str]) -> list[dict[str, str]]:
+    """The endpoint, as at AWS, and what holds the target's address: who asks by an instance's id finds its tunnels."""
     endpoint_id = parameters.get("instanceConnectEndpointId")
     if not endpoint_id:
         return []
-    return [
-        {
-            "accountId": world.account_id,
-            "type": "AWS::EC2::InstanceConnectEndpoint",
-            "ARN": world.endpoint_arn(endpoint_id),
-        }
-    ]
+    found = [_resource(world, "AWS::EC2::InstanceConnectEndpoint", world.endpoint_arn(endpoint_id))]
+    endpoint, address = world.endpoint(endpoint_id), parse_address(parameters.get("privateIpAddress", ""))
+    if endpoint is None or address is None:
+        return found
+    interface = world.interface_at(world.vpc_of_subnet(endpoint.subnet_id).id, str(address))
+    if interface is None:
+        return found
+    arn = f"arn:{world.partition}:ec2:{world.region}:{world.account_id}"
+    found.append(_resource(world, "AWS::EC2::NetworkInterface", f"{arn}:network-interface/{interface.id}"))
+    if instance := world.instance_of_interface(interface.id):
+        found.append(_resource(world, "AWS::EC2::Instance", f"{arn}:instance/{instance.id}"))
+    return found
+
+
+def _resource(world: World, type_name: str, arn: str) -> dict[str, str]:
+    return {"accountId": world.account_id, "type": type_name, "ARN": arn}
 
 
 def open_event(world: World, attempt: Attempt, *, event_id: str, now: float) -> Event:
