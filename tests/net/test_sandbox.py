@@ -129,6 +129,7 @@ print(json.dumps({
     "instances": len(there),
     "addresses": subprocess.run(["ip", "-br", "a"], capture_output=True, text=True, check=True).stdout,
     "home": str(pathlib.Path.home()),
+    "here": str(pathlib.Path.cwd()),
 }))
 """
 """With nothing but what the shell's environment says: who am I, what is there, and where am I?"""
@@ -147,13 +148,14 @@ def test_shell_finds_the_lab(tmp_path):
         done = subprocess.run(shell, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         who = [*CLI, "lab", "shell", "--client", "home", "--user", "operator", "--", sys.executable, "-c", WHO]
-        done = subprocess.run(who, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(who, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert told["arn"] == "arn:aws:iam::123456789012:user/operator"
         assert told["instances"] == 8
         assert "198.51.100.20/32" in told["addresses"]
         assert told["home"].startswith("/run/lab/")
+        assert told["here"] == str(Path(__file__).parent)
         nowhere = subprocess.run(
             [*CLI, "lab", "shell", "--client", "moon"], capture_output=True, text=True, check=False
         )

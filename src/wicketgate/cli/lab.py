@@ -63,7 +63,7 @@ def shell(*, client: str, user: str, process: int | None, argv: tuple[str, ...])
     if nsenter is None:
         raise click.ClickException("nsenter is missing (Debian package util-linux)")
     into = ["-t", str(found[0]), "-U", "--preserve-credentials", "-m", "-p", "-i"]
-    inside = [sys.executable, "-m", "wicketgate.lab.enter", client, user, *argv]
+    inside = [sys.executable, "-m", "wicketgate.lab.enter", client, user, str(Path.cwd()), *argv]
     os.execv(nsenter, [nsenter, *into, "--", *inside])
 
 

@@ -111,7 +111,7 @@ def _to_try(lab: Lab) -> list[str]:
     lines = [
         "The lab is up; Ctrl-C ends it. In another terminal:",
         "",
-        f"  wicketgate lab shell [--client {lab.place}] [--user {next(iter(lab.keys))}] [-- COMMAND]",
+        "  wicketgate lab shell [--client NAME] [--user NAME] [-- COMMAND]",
         "",
         "is a shell of a client on the internet. AWS's own tools work there as they are.",
         f"Clients: {clients}. Users: {users}.",

@@ -1,7 +1,8 @@
-"""`python -m wicketgate.lab.enter CLIENT USER [COMMAND...]`: become a command at a client's place in the lab."""
+"""`python -m wicketgate.lab.enter CLIENT USER DIRECTORY [COMMAND...]`: run a command at a client's place in the lab."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ ENVIRONMENTS = ROOT / "environments.json"
 
 def main() -> None:
     """Enter and execute; does not return."""
-    client, user, *argv = sys.argv[1:]
+    client, user, directory, *argv = sys.argv[1:]
     try:
         environments = json.loads(ENVIRONMENTS.read_text())
     except (OSError, ValueError):
@@ -31,6 +32,10 @@ def main() -> None:
     # `wicketgate` is to be found in there as well, wherever it is installed.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent), "/usr/sbin"])
     own = {name: os.environ[name] for name in ("TERM", "LANG", "COLORTERM") if name in os.environ}
+    for place in (directory, environments[user]["HOME"]):  # the lab has a /run of its own: not all is there
+        with contextlib.suppress(OSError):
+            os.chdir(place)
+            break
     argv = argv or [os.environ.get("SHELL", "/bin/sh")]
     try:
         os.execvpe(argv[0], argv, {**environments[user], **own, "PATH": path, "PS1": f"{user}@{client} $ "})
