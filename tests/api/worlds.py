@@ -14,6 +14,9 @@ from botocore.exceptions import ClientError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "errors.toml"
 IMAGE = "ami-00000000000000001"
+LOOK = json.dumps(
+    {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]}
+)
 
 
 def id_of(prefix, digit, last=None):
@@ -211,3 +214,58 @@ def groups_world(ec2):
     ec2.modify_instance_connect_endpoint(InstanceConnectEndpointId=made["eice-1"], SecurityGroupIds=[next_group])
     complete(ec2, made["eice-1"])
     return made
+
+
+class Identities:
+    """As tests/unit/identity_world.py, but for ids and access keys; made by IAM's API."""
+
+    users = ("alice", "bob", "carol", "dave")
+    groups = ("admins", "guests", "empty")
+    roles = ("ops", "direct", "service")
+    account = "arn:aws:iam::123456789012:"
+
+    def __init__(self, iam):
+        self.iam = iam
+        self.made = Made(None)
+        self.keys = {}
+        """User name -> (id, secret)."""
+        self._make_policies()
+        self._make_users()
+        self._make_roles()
+
+    def _make_policies(self):
+        versions = {"policy/Read": 3, "policy/ops/Write": 1, "policy/Full": 5}
+        for resource, count in versions.items():
+            path, _, name = resource.removeprefix("policy").rpartition("/")
+            self.iam.create_policy(PolicyName=name, Path=f"{path}/", PolicyDocument=LOOK)
+            for _ in range(count - 1):
+                self.iam.create_policy_version(PolicyArn=self.account + resource, PolicyDocument=LOOK)
+        self.iam.delete_policy_version(PolicyArn=f"{self.account}policy/Read", VersionId="v2")
+
+    def _make_users(self):
+        for name in self.groups:
+            self.iam.create_group(GroupName=name)
+        admin = "arn:aws:iam::aws:policy/AdministratorAccess"
+        self.iam.attach_group_policy(GroupName="admins", PolicyArn=admin)
+        for name in self.users:
+            self.iam.create_user(UserName=name, Path="/ops/" if name == "alice" else "/")
+        self.iam.put_user_policy(UserName="alice", PolicyName="Own", PolicyDocument=LOOK)
+        self.iam.attach_user_policy(UserName="alice", PolicyArn=f"{self.account}policy/Read")
+        self.iam.add_user_to_group(UserName="alice", GroupName="admins")
+        self.iam.add_user_to_group(UserName="carol", GroupName="guests")
+        for name in ("alice", "bob", "dave", "dave"):
+            key = self.iam.create_access_key(UserName=name)["AccessKey"]
+            self.keys[name] = key["AccessKeyId"], key["SecretAccessKey"]
+        self.made["AKIAALICE00000000000"] = self.keys["alice"][0]
+
+    def _make_roles(self):
+        account = {"AWS": "123456789012"}
+        trusted = account, {"AWS": f"{self.account}user/bob"}, {"Service": "ec2.amazonaws.com"}
+        for name, principal in zip(self.roles, trusted, strict=True):
+            action = ["sts:AssumeRole", "sts:TagSession"] if name == "ops" else "sts:AssumeRole"
+            statement = {"Effect": "Allow", "Principal": principal, "Action": action}
+            trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            path = "/net/" if name == "ops" else "/"
+            self.iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=trust, MaxSessionDuration=7200)
+        self.iam.put_role_policy(RoleName="ops", PolicyName="Own", PolicyDocument=LOOK)
+        self.iam.attach_role_policy(RoleName="direct", PolicyArn=f"{self.account}policy/ops/Write")

@@ -224,6 +224,6 @@ def pages(world, action, member, **parameters):
 
 
 def golden_errors(family):
-    """Parametrises a test by the bad calls of tests/golden/errors-<family>.toml."""
-    errors = tomllib.loads((GOLDEN / f"errors-{family}.toml").read_text(encoding="utf-8"))["error"]
+    """Parametrises a test by the bad calls of this family in tests/golden/errors.toml."""
+    errors = tomllib.loads((GOLDEN / "errors.toml").read_text(encoding="utf-8"))[family]
     return pytest.mark.parametrize("error", errors, ids=lambda one: f"{one['action']}: {one['does']}")
