@@ -444,16 +444,18 @@ def test_values_in_the_record(deployment, wire):
 
 
 def test_every_answer_is_recorded(deployment, wire):
-    """Calls that nobody signed, or that mean nothing, are in the audit trail under their request ids."""
-    body = query_body("DescribeNothing")
-    for data, code in (
-        (raw({"Host": API, "Content-Type": FORM}, DESCRIBE), "MissingAuthenticationToken"),
-        (raw(signed(body), body), "InvalidAction"),
-        (raw(signed(DESCRIBE, key=(ROOT[0], "wrong")), DESCRIBE), "AuthFailure"),
+    """Calls that nobody signed, or that mean nothing, are in the audit trail under their request ids and names."""
+    body, unnamed = query_body("DescribeNothing"), b"Version=2016-11-15&XAction=DescribeVpcs"
+    for data, name, code in (
+        (raw({"Host": API, "Content-Type": FORM}, DESCRIBE), "DescribeVpcs", "MissingAuthenticationToken"),
+        (raw(signed(body), body), "DescribeNothing", "InvalidAction"),
+        (raw(signed(unnamed), unnamed), "Unknown", "MissingAction"),
+        (raw(signed(DESCRIBE, key=(ROOT[0], "wrong")), DESCRIBE), "DescribeVpcs", "AuthFailure"),
     ):
         request_id = wire.ask(data)[1]["x-amzn-requestid"]
         (event,) = [event for event in deployment.audit() if event["requestID"] == request_id]
         assert event["errorCode"].endswith(code)
+        assert event["eventName"] == name
 
 
 def test_sdk_understands(deployment):

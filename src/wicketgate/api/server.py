@@ -16,6 +16,7 @@ import hashlib
 import inspect
 import logging
 import os
+import re
 import secrets
 import time
 import uuid
@@ -346,7 +347,13 @@ def _hash(parameters: Mapping[str, Any]) -> str:
 def _claimed_action(request: Request) -> str:
     """What a request that was not understood calls itself, as far as that can be seen; for the record."""
     target = request.headers.get("x-amz-target", "").rpartition(".")[2]
-    return target or authority.query_parameters(request.query).get("Action", "") or "Unknown"
+    named = target or authority.query_parameters(request.query).get("Action", "")
+    if not named and (found := _action_in_form(request.body)):
+        named = found[1].decode()
+    return named or "Unknown"
+
+
+_action_in_form = re.compile(rb"(?:^|&)Action=([A-Za-z0-9]{1,128})(?:&|\Z)").search
 
 
 def _reads_elsewhere(_call: Call) -> Outcome:
