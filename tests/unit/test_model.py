@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from tests.net.worlds import world
-from wicketgate.model import Step, Verdict, World, WorldError
+from wicketgate.model import Change, SecurityGroupRule, Step, Verdict, World, WorldError, apply_change
 
 MADE = world({"endpoint": [], "web": []}, {"web-1": ["web"]})
 
@@ -56,6 +56,37 @@ def test_contradictions(kind, change, words):
     with pytest.raises(WorldError) as caught:
         bad.check()
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["vpcs", "subnets", "interfaces", "instances", "endpoints"])
+@pytest.mark.parametrize(
+    "wrong", ["{}/../../../etc/cron.d/x", "/etc/{}", "{} via 10.0.0.1", "{}\nlink delete lo", "host", ""]
+)
+def test_ids_are_no_paths(kind, wrong):
+    """netd, which is root, makes names of namespaces, files and commands of ids: no World has one that is more."""
+    thing, *others = getattr(MADE, kind)
+    prefix = "" if kind == "subnets" else thing.id
+    bad = msgspec.structs.replace(thing, id=wrong.format(thing.id) if wrong != "host" else f"host.{prefix}")
+    with pytest.raises(WorldError, match=r"letters, digits and hyphens|exist"):
+        msgspec.structs.replace(MADE, **{kind: (bad, *others)}).check()
+    with pytest.raises(WorldError, match=r"letters, digits and hyphens"):
+        apply_change(MADE, Change(puts=(bad,)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"cidr_ipv6": "8000::%0 accept\nadd table inet evil\n#/1"}, "it has a zone"),
+        ({"cidr_ipv6": "fe80::%eth0/64"}, "it has a zone"),
+        ({"cidr_ipv4": "0.0.0.0/0\nadd table inet evil"}, "is no address range"),
+        ({"cidr_ipv4": "0.0.0.0/0", "ip_protocol": "٤٧"}, "is no protocol"),
+    ],
+)
+def test_rules_are_no_commands(fields, words):
+    """Nothing in a rule is more than a range and a protocol when netd writes it into nft's commands."""
+    rule = SecurityGroupRule(**{"id": "sgr-1", "is_egress": False, "ip_protocol": "-1"} | fields)
+    with pytest.raises(WorldError, match=words):
+        apply_change(MADE, Change(puts=(msgspec.structs.replace(MADE.groups[0], rules=(rule,)),)))
 
 
 def test_verdict_is_no_boolean():

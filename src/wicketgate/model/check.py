@@ -35,6 +35,8 @@ IDENTITY = ("users", "user_groups", "roles", "managed_policies", "access_keys")
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,14}")
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _RESERVED_LINKS = frozenset({"lo", "all", "default", "void", "void-peer"})
+_PREFIXES = {"vpcs": "vpc-", "interfaces": "eni-", "instances": "i-", "endpoints": "eice-"}
+"""Field -> how its ids begin: netd, which is root, makes names of namespaces and files of them."""
 
 
 def check_world(world: World) -> None:
@@ -87,6 +89,9 @@ def _vpc_of_group(world: World, group_id: str) -> str | None:
 
 def _check_network(world: World, concerned: Mapping[str, Collection[Any]]) -> None:
     """Check these resources (field of the World -> resources), in an order in which each may rely on those before."""
+    for kind in ("vpcs", "subnets", "interfaces", "instances", "endpoints"):
+        for one in concerned[kind]:
+            _check_id(kind, one.id)
     for vpc in concerned["vpcs"]:
         _ipv4_network(vpc.id, vpc.cidr_block)
     for subnet in concerned["subnets"]:
@@ -106,6 +111,12 @@ def _check_network(world: World, concerned: Mapping[str, Collection[Any]]) -> No
         _check_endpoint(world, endpoint)
     if concerned["endpoints"]:
         _check_indexes(world, concerned["endpoints"])
+
+
+def _check_id(kind: str, resource_id: str) -> None:
+    prefix = _PREFIXES.get(kind, "")
+    if not _ID.fullmatch(resource_id) or not resource_id.startswith(prefix):
+        raise WorldError(f"{kind}: {resource_id!r}: an id is {prefix} and letters, digits and hyphens")
 
 
 # -- ranges ------------------------------------------------------------------------------------------------------------
@@ -156,7 +167,8 @@ def _check_group(world: World, group: SecurityGroup) -> None:
 def _check_rule(rule: SecurityGroupRule) -> None:
     """Protocol, ports and range are such as can be enforced."""
     named = rule.ip_protocol in ("-1", "tcp", "udp", "icmp", "icmpv6")
-    if not named and not (rule.ip_protocol.isdecimal() and int(rule.ip_protocol) <= 255):
+    numbered = rule.ip_protocol.isascii() and rule.ip_protocol.isdecimal()
+    if not named and not (numbered and int(rule.ip_protocol) <= 255):
         raise WorldError(f"rule {rule.id}: {rule.ip_protocol!r} is no protocol: a name, -1 or a number to 255")
     if rule.ip_protocol in ("tcp", "udp", "6", "17") and not 0 <= rule.from_port <= rule.to_port <= 65535:
         raise WorldError(f"rule {rule.id}: {rule.from_port}-{rule.to_port} is no port range within 0-65535")
@@ -165,6 +177,8 @@ def _check_rule(rule: SecurityGroupRule) -> None:
     text = rule.cidr_ipv4 or rule.cidr_ipv6
     if text is None:
         return
+    if "%" in text:  # Python takes anything for an IPv6 zone, and netd writes ranges into nft commands
+        raise WorldError(f"rule {rule.id}: {text!r} is no address range: it has a zone")
     try:
         network = ipaddress.ip_network(text)
     except ValueError as error:
