@@ -234,6 +234,26 @@ def test_wrong_time(wire, service, seconds):
     assert "signed 3" in message
 
 
+def test_spellings(wire):
+    """Spaces in headers, repeated headers, odd characters in query and body: what botocore signs is what we read."""
+    status, _, _ = wire.ask(raw(signed(DESCRIBE, headers={"X-Spaced": "a   b  c "}), DESCRIBE))
+    assert status == 200
+    name = "tag:a b+c~*'()/%?&=\N{KEY}"
+    body = query_body("DescribeVpcs", **{"Filter.1.Name": name, "Filter.1.Value.1": name})
+    assert wire.ask(raw(signed(body), body))[0] == 200
+    query = "?" + "&".join(
+        f"{key}={urllib.parse.quote(value, safe='-_.~')}" for key, value in urllib.parse.parse_qsl(body.decode())
+    )
+    assert wire.ask(raw(signed(method="GET", query=query), method="GET", target=f"/{query}"), "GET")[0] == 200
+
+
+def test_repeated_header(wire):
+    """A signed header that comes twice counts as its values with a comma between (SigV4, canonical headers)."""
+    headers = signed(DESCRIBE, headers={"X-Twice": "one,two"})
+    data = raw(headers, DESCRIBE).replace(b"X-Twice: one,two", b"X-Twice: one\r\nX-Twice: two")
+    assert wire.ask(data)[0] == 200
+
+
 def test_changed_on_the_way(wire):
     """Another body, path parameter or header value than was signed is no longer what was signed."""
     headers = signed(DESCRIBE)

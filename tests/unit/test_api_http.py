@@ -87,7 +87,7 @@ async def test_request():
         status, headers, body = await client.answer()
         assert (status, headers["connection"], body) == (200, "keep-alive", "POST /x?a=b%20c&d")
         (asked,) = client.asked
-        assert (asked.body, asked.headers["x-name"]) == (b"abc", "one, two")
+        assert (asked.body, asked.headers["x-name"]) == (b"abc", "one,two")
         assert (asked.peer.source_ip, asked.peer.tls_version) == ("192.0.2.7", "TLSv1.3")
 
 

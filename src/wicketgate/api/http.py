@@ -47,7 +47,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """As it stands in the request line, without the query."""
     query: str
     headers: dict[str, str]
-    """By lower-case name; values of a name that comes again are joined by `, ` (RFC 9110 section 5.3)."""
+    """By lower-case name; values of a name that comes again are joined by a comma (RFC 9110 section 5.3, and SigV4)."""
     body: bytes
     peer: Peer
 
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
         if self._head_complete:
             return
         key, text = name.decode("latin-1").lower(), value.strip(b" \t").decode("latin-1")
-        self._headers[key] = f"{self._headers[key]}, {text}" if key in self._headers else text
+        self._headers[key] = f"{self._headers[key]},{text}" if key in self._headers else text
         self._check_head(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
