@@ -159,24 +159,36 @@ class Api:
         return wire.answer(dict(answer), trail.request_id)
 
     def _asked(self, request: Request, wire: WireCall, trail: _Trail) -> _Asked:
-        world, now, name = self.writer.world, time.time(), wire.service.name
-        json = wire.service.protocol == "json"
-        try:
-            key, principal = authority.authenticate(world, request, name, now)
-        except AuthFailure as failure:
-            raise authority.worded(failure, name, json=json) from failure
+        now = time.time()
+        key, principal = self._proven(request, trail.service, now)
         trail.principal, trail.access_key_id = principal, key.id
-        self.writer.used(key.id, name, now)
+        self.writer.used(key.id, wire.service.name, now)
         trail.parameters = parameters = wire.parse()
+        caller, context = self._known(request, key, principal, now)
+        operation = self._operations[wire.service.name, wire.operation]
+        return _Asked(operation, parameters, caller, context, trail, now)
+
+    def _proven(self, request: Request, service: Service, now: float) -> tuple[AccessKey, Principal]:
+        """Whose signature it is, by the World in force. Raises ApiError in the service's words."""
+        try:
+            return authority.authenticate(self.writer.world, request, service.name, now)
+        except AuthFailure as failure:
+            raise authority.worded(failure, service.name, json=service.protocol == "json") from failure
+
+    def _known(
+        self, request: Request, key: AccessKey, principal: Principal, now: float
+    ) -> tuple[Caller, Mapping[str, str]]:
+        """The caller as actions see it, and the condition keys that all its requests have."""
+        world, source_ip = self.writer.world, request.peer.source_ip
         user_agent = request.headers.get("user-agent", "")
-        return _Asked(
-            operation=self._operations[name, wire.operation],
-            parameters=parameters,
-            caller=_caller(world, principal, key, request.peer.source_ip, user_agent),
-            context=iam.caller_context(world, principal, request.peer.source_ip, user_agent, now),
-            trail=trail,
-            now=now,
-        )
+        caller = _caller(world, principal, key, source_ip, user_agent)
+        return caller, iam.caller_context(world, principal, source_ip, user_agent, now)
+
+    def _asked_again(self, asked: _Asked, request: Request) -> _Asked:
+        """The same call in the World in force: key, policies or user may have been taken away while it waited."""
+        key, principal = self._proven(request, asked.trail.service, asked.now)
+        caller, context = self._known(request, key, principal, asked.now)
+        return replace(asked, caller=caller, context=context)
 
     # -- deciding and committing ---------------------------------------------------------------------------------------
 
@@ -190,7 +202,7 @@ class Api:
             return outcome.answer
         async with self.writer.lock:
             if self.writer.world is not world:
-                world = self.writer.world
+                world, asked = self.writer.world, self._asked_again(asked, request)
                 replayed, token = self._decided_before(asked, world)
                 if replayed is not None:
                     return replayed
@@ -279,7 +291,11 @@ class Api:
 
     async def _record(self, request: Request, trail: _Trail) -> Exception | None:
         """Bring the call's audit line to the disk; returns what went wrong."""
-        event = trail.event or self._event(request, trail)
+        try:
+            event = trail.event or self._event(request, trail)
+        except Exception as error:  # without a line there is no answer either
+            _logger.exception("request %s: no audit line can be made of it", trail.request_id)
+            return error
         loop = asyncio.get_running_loop()
         written: asyncio.Future[Exception | None] = loop.create_future()
         self.audit.append(event, lambda failed: _tell(loop, written, failed))
