@@ -70,3 +70,13 @@ def test_key_of_nobody():
             World(region="us-east-1", access_keys=(orphan,)), request("iam", "us-east-1"), "iam", NOW
         )
     assert caught.value.code == "InvalidClientTokenId"
+
+
+def test_action_is_signed():
+    """X-Amz-Target says which action is meant: added to a request that was signed without it, it counts for nothing."""
+    sent = request("ec2-instance-connect", "eu-central-1")
+    added = {**sent.headers, "x-amz-target": "AWSEC2InstanceConnectService.SendSSHPublicKey"}
+    changed = Request(**{name: getattr(sent, name) for name in sent.__struct_fields__} | {"headers": added})
+    with pytest.raises(AuthFailure, match="x-amz-target that is not signed") as caught:
+        authority.authenticate(WORLD, changed, "ec2-instance-connect", NOW)
+    assert caught.value.code == "IncompleteSignature"

@@ -1,6 +1,7 @@
 """The API process's HTTP: limits of size and time, requests in a row, and what is no request. Real sockets, no TLS."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -8,7 +9,7 @@ import struct
 import pytest
 import uvloop
 
-from wicketgate.api.http import MAX_HEAD, Connection
+from wicketgate.api.http import MAX_HEAD, MAX_LARGE, SMALL_BODY, Connection
 from wicketgate.api.service import MAX_BODY, Reply
 
 PEER = json.dumps({"source_ip": "192.0.2.7", "tls_version": "TLSv1.3"}).encode()
@@ -26,12 +27,13 @@ def request(path="/", *headers, body=b"", method="POST", version="1.1"):
 class Client:
     """One connection to a handler that tells what it was asked."""
 
-    def __init__(self, **times):
-        self.connections = set()
+    def __init__(self, connections=None, **times):
+        self.connections = set() if connections is None else connections
         self.times = times
         self.asked = []
         self.slow = asyncio.Event()
         self.slow.set()
+        self.padding = b""
 
     async def __aenter__(self):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -47,7 +49,9 @@ class Client:
     async def _answer(self, asked):
         self.asked.append(asked)
         await self.slow.wait()
-        return Reply(200, (("Content-Type", "text/plain"),), f"{asked.method} {asked.path}?{asked.query}".encode())
+        return Reply(
+            200, (("Content-Type", "text/plain"),), f"{asked.method} {asked.path}?{asked.query}".encode() + self.padding
+        )
 
     def send(self, *parts):
         """Put bytes on their way."""
@@ -323,3 +327,81 @@ async def test_idle():
         await client.answer()
         assert await client.ended()
         assert client.connections == set()
+
+
+@played
+async def test_answer_not_taken():
+    """While an answer is not taken no further request is read: what is kept of answers stays bounded."""
+    async with Client() as client:
+        client.padding = bytes(8 * MAX_BODY)
+        client.send(request())
+        await asyncio.sleep(SHORT)
+        client.send(request())
+        await asyncio.sleep(SHORT)
+        assert len(client.asked) == 1
+        assert (await client.answer())[0] == 200
+        assert (await client.answer())[0] == 200
+        assert len(client.asked) == 2
+
+
+@pytest.mark.parametrize("kept", ["keep-alive", "close"])
+def test_answer_never_taken(kept):
+    """A client that takes nothing of its answer any more is cut off."""
+
+    async def scenario():
+        async with Client(stall_seconds=SHORT) as client:
+            client.padding = bytes(8 * MAX_BODY)
+            client.send(request("/", f"Connection: {kept}"))
+            await asyncio.sleep(10 * SHORT)
+            assert client.connections == set()
+
+    uvloop.run(asyncio.wait_for(scenario(), 20))
+
+
+@played
+async def test_answer_taken_slowly():
+    """One that is slow but goes on gets all of it."""
+    async with Client(stall_seconds=3 * SHORT) as client:
+        client.padding = bytes(8 * MAX_BODY)
+        client.send(request("/", "Connection: close"))
+        got = 0
+        while data := await client.reader.read(2 * MAX_BODY):
+            got += len(data)
+            await asyncio.sleep(SHORT / 10)
+        assert got > 8 * MAX_BODY
+
+
+@played
+async def test_many_large_bodies():
+    """Bodies are kept before it is known who sends them, so only so many large ones are taken at a time."""
+    async with contextlib.AsyncExitStack() as stack:
+        connections = set()
+        clients = [await stack.enter_async_context(Client(connections)) for _ in range(MAX_LARGE + 2)]
+        *many, one_more, small = clients
+        begun = request(body=bytes(SMALL_BODY + 2))[:-1]
+        for client in many:
+            client.send(begun)
+        await asyncio.sleep(SHORT)
+        one_more.send(begun)
+        status, _, body = await one_more.answer()
+        assert (status, body) == (503, "Too many large requests at once.\n")
+        small.send(request(body=bytes(SMALL_BODY)))
+        assert (await small.answer())[0] == 200
+        many[0].send(b"\0")
+        assert (await many[0].answer())[0] == 200
+        small.send(begun + b"\0")
+        assert (await small.answer())[0] == 200, "there is room again"
+
+
+@pytest.mark.parametrize("name", ["Host", "Authorization", "X-Amz-Target"])
+def test_headers_that_come_once(name):
+    """Of two such headers, two readers could mean different ones."""
+
+    async def scenario():
+        async with Client() as client:
+            client.send(f"GET / HTTP/1.1\r\n{name}: a\r\n{name.lower()}: b\r\n\r\n".encode())
+            status, _, body = await client.answer()
+            assert (status, body) == (400, f"The request has more than one {name.lower()} header.\n")
+            assert client.asked == []
+
+    uvloop.run(scenario())

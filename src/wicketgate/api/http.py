@@ -2,13 +2,15 @@
 
 The gateway ends TLS and hands a connection on with a preamble: 2 bytes length (big-endian) and a JSON object that says
 from whom it is. Everything after it is the client's own bytes. Parsing is httptools' (llhttp, RFC 9112); what is ours
-are the limits: 32 KiB of head, `MAX_BODY` of body, 30 s for a request to arrive, 75 s between two. A client that sends
+are the limits: 32 KiB of head, `MAX_BODY` of body, 30 s for a request to arrive, 75 s between two, and no further
+request is read before the answer to the one before is taken. A client that sends
 a request before the answer to the one before (RFC 9112 section 9.3.2) gets that answer and has to connect again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import struct
 from collections.abc import Awaitable, Callable
@@ -30,6 +32,13 @@ IDLE_SECONDS: Final = 75.0
 """Between two requests. Longer than the minute after which common clients drop an idle connection themselves."""
 LINGER_SECONDS: Final = 5.0
 """For which what still comes is thrown away after a refusal: closing at once could lose the answer to a reset."""
+STALL_SECONDS: Final = 60.0
+"""For which a client may take nothing of its answer."""
+SMALL_BODY: Final = 64 * 1024
+MAX_LARGE: Final = 64
+"""Requests at once with a body above SMALL_BODY bytes: bodies are read before it is known who sends them."""
+_ONCE: Final = frozenset({"authorization", "host", "x-amz-target"})
+"""Headers that come once (RFC 9112 section 3.2, RFC 9110 section 5.3): two readers could mean different ones."""
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,11 +80,13 @@ class Connection(asyncio.Protocol):
         *,
         request_seconds: float = REQUEST_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._handler = handler
         self._connections = connections
         self._request_seconds = request_seconds
         self._idle_seconds = idle_seconds
+        self._stall_seconds = stall_seconds
         self._transport: asyncio.Transport | None = None
         self._preamble = b""
         self._peer: Peer | None = None
@@ -84,6 +95,8 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._later = b""
         self._ending = False
+        self._writable = asyncio.Event()
+        self._writable.set()
         self._reset()
 
     def _reset(self) -> None:
@@ -95,6 +108,7 @@ class Connection(asyncio.Protocol):
         """Bytes of a head that is not whole yet, as they came."""
         self._head_complete = False
         self._body = bytearray()
+        self._large = False
         self._complete = False
         self._more = False
         """The next request has begun."""
@@ -125,6 +139,15 @@ class Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._stop_timer()
         self._transport = None
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        """The client is slow to take its answer."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """It has taken most of it."""
+        self._writable.set()
 
     def close(self) -> None:
         """Close when no request is under way."""
@@ -182,6 +205,8 @@ class Connection(asyncio.Protocol):
         if self._head_complete:
             return
         key, text = name.decode("latin-1").lower(), value.strip(b" \t").decode("latin-1")
+        if key in _ONCE and key in self._headers:
+            raise _Broken(400, f"The request has more than one {key} header.")
         self._headers[key] = f"{self._headers[key]},{text}" if key in self._headers else text
         self._check_head(len(name) + len(value) + 4)
 
@@ -203,6 +228,10 @@ class Connection(asyncio.Protocol):
         self._body += data
         if len(self._body) > MAX_BODY:
             raise _Broken(413, f"The body has more than {MAX_BODY} bytes.")
+        if len(self._body) > SMALL_BODY and not self._large:
+            if sum(one._large for one in self._connections) >= MAX_LARGE:
+                raise _Broken(503, "Too many large requests at once.")
+            self._large = True
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -239,12 +268,15 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, request: Request, keep_alive: bool) -> None:
         reply = await self._handler(request)
-        self._task = None
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         keep_alive = keep_alive and not self._more
         self._write(reply, keep_alive=keep_alive, with_body=request.method != "HEAD")
+        await self._taken(transport)
+        self._task = None
+        if transport.is_closing():
+            return
         if not keep_alive:
             self._end()
             return
@@ -254,6 +286,17 @@ class Connection(asyncio.Protocol):
         if self._later:
             data, self._later = self._later, b""
             self._feed(data)
+
+    async def _taken(self, transport: asyncio.Transport) -> None:
+        """Wait until the client has taken most of its answer; cut off one that takes nothing of it any more."""
+        left = transport.get_write_buffer_size()
+        while not self._writable.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._writable.wait(), self._stall_seconds)
+            before, left = left, transport.get_write_buffer_size()
+            if not self._writable.is_set() and left >= before:
+                transport.abort()
+                return
 
     def _write(self, reply: Reply, *, keep_alive: bool, with_body: bool = True) -> None:
         lines = [f"HTTP/1.1 {reply.status} {_phrase(reply.status)}"]
@@ -281,7 +324,18 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write_eof()
             self._transport.resume_reading()
-            self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
+            self._stop_timer()
+            self._timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._part, self._stall_seconds)
+
+    def _part(self, patience: float) -> None:
+        """Close, also before a client that takes nothing any more: `close` alone would wait for it without end."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() and patience > 0:
+            later = asyncio.get_running_loop().call_later
+            self._timer = later(LINGER_SECONDS, self._part, patience - LINGER_SECONDS)
+        else:
+            self._transport.abort()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -293,7 +347,7 @@ class Connection(asyncio.Protocol):
         if self._url or self._headers:
             self._refuse(408, f"The request did not arrive within {self._request_seconds:g} s.")
         elif self._transport is not None:
-            self._transport.close()
+            self._transport.abort()  # nothing is under way, and an answer that is not taken by now never will be
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -38,6 +38,8 @@ MAX_EXPIRES = 604_800
 """Seconds, one week: AWS's upper bound of X-Amz-Expires."""
 
 _NEEDED = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Signature")
+_DECISIVE = ("x-amz-target",)
+"""Headers that say what is asked: without them a signature would be good for any action of its service."""
 _UNKNOWN_SECRET = "no access key has this secret: it is not base64"
 _INVALID_TOKEN = "The security token included in the request is invalid."
 
@@ -320,6 +322,9 @@ def _signed_headers(names: str, headers: Mapping[str, str]) -> dict[str, str]:
             "IncompleteSignature",
             f"X-Amz-SignedHeaders {quoted(names)} must be sorted lower-case names, each once, separated by ';'.",
         )
+    decisive = [name for name in _DECISIVE if name in headers and name not in signed]
+    if decisive:
+        raise AuthFailure("IncompleteSignature", f"The request has a header {decisive[0]} that is not signed; sign it.")
     absent = [name for name in signed if name not in headers]
     if absent:
         raise AuthFailure(
