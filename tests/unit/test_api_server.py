@@ -153,3 +153,16 @@ async def test_untouched_while_waiting(server):
     status, body = await _overtaken(server, "CreateUser", UserName="bob")
     assert status == 200, body
     assert {user.name for user in server.writer.world.users} == {"anna", "bob", "mallory"}
+
+
+@played
+async def test_too_long_to_ask_about(server):
+    """What no resource can be called is refused before IAM's policies, whoever wrote them, are asked about it."""
+    for parameters in (
+        {"InstanceId.1": "i-" + "a" * 100_000},
+        {"ResourceId.1": "i-1", "Tag.1.Key": "k", "Tag.1.Value": "v" * 100_000},
+    ):
+        action = "CreateTags" if "ResourceId.1" in parameters else "TerminateInstances"
+        status, body = await server.call(ANNA, "ec2", action, **parameters)
+        assert (status, "<Code>InvalidParameterValue</Code>" in body) == (400, True), body
+        assert "characters. At most 2048 are possible." in body

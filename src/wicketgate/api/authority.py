@@ -20,6 +20,8 @@ from wicketgate.sigv4.verify import Expected, SignedRequest, verify_header, veri
 
 PRESIGNED_SECONDS: Final = 900
 """For how long a presigned request is good, at most."""
+MAX_ASKED: Final = 2048
+"""Characters of what IAM is asked about: the longest ARN (IAM API Reference, arnType), and longer than any value."""
 GLOBAL_REGION: Final = "us-east-1"
 _GLOBAL: Final = frozenset({"iam", "sts"})
 _JSON_CODES: Final = {
@@ -91,6 +93,7 @@ def authorize(
     `context`: the condition keys of every request of this caller, by lower-case name.
     """
     for ask in asks:
+        _check_size(ask, service, json=json)
         asked = iam.Request(
             principal_arn=principal.arn,
             action=ask.action,
@@ -100,6 +103,16 @@ def authorize(
         decision = iam.decide(asked, principal)
         if not decision.allowed:
             raise _denied(service, decision.message, json=json)
+
+
+def _check_size(ask: Ask, service: str, *, json: bool) -> None:
+    """Refuse what no resource can be called: IAM is asked before parameters are looked at, by policies of any shape."""
+    given = [(values,) if isinstance(values, str) else values for values in ask.context.values()]
+    longest = max(map(len, (ask.resource, *(value for values in given for value in values))))
+    if longest > MAX_ASKED:
+        text = f"A name or value in the request has {longest} characters. At most {MAX_ASKED} are possible."
+        code = "InvalidParameterValue" if service == "ec2" else "ValidationException" if json else "ValidationError"
+        raise ApiError(code, text)
 
 
 def _denied(service: str, message: str, *, json: bool) -> ApiError:
