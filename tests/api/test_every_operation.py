@@ -243,11 +243,14 @@ def test_operation(ec2, user, action):
     pairs = [(action, need) if isinstance(need, str) else need for need in needs]
     statements = [allow(f"ec2:{name}", resource) for name, resource in pairs]
     client = user.ec2
+    takes_dry_run = "DryRun" in client.meta.service_model.operation_model(action).input_shape.members
     for missing, pair in enumerate(pairs):
         user.may(allow("ec2:Nothing"), *statements[:missing], *statements[missing + 1 :])
         assert refusal(client, action, parameters) == user.denied(*pair)
+        if takes_dry_run:
+            assert refusal(client, action, parameters | {"DryRun": True}) == user.denied(*pair)
     user.may(*statements)
-    if "DryRun" in client.meta.service_model.operation_model(action).input_shape.members:
+    if takes_dry_run:
         for _ in range(2):
             assert refusal(client, action, parameters | {"DryRun": True}) == DRY_RUN
     answer = call(client, action, parameters)

@@ -58,7 +58,10 @@ def test_users(deployment, people):
     assert people.get_access_key_last_used(AccessKeyId=keys[0]["AccessKeyId"])["UserName"] == "runner"
     people.update_access_key(UserName="runner", AccessKeyId=keys[1]["AccessKeyId"], Status="Inactive")
     shown = people.list_access_keys(UserName="runner")["AccessKeyMetadata"]
-    assert [one["Status"] for one in shown] == ["Active", "Inactive"]
+    assert {one["AccessKeyId"]: one["Status"] for one in shown} == {
+        keys[0]["AccessKeyId"]: "Active",
+        keys[1]["AccessKeyId"]: "Inactive",
+    }
     assert all("SecretAccessKey" not in one for one in shown)
     assert refusal(people, "DeleteUser", {"UserName": "runner"})[::2] == ("DeleteConflict", 409)
     for key in keys:

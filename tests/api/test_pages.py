@@ -201,25 +201,27 @@ def test_one_page(ec2, kind):
         assert "NextToken" not in answer
 
 
+@pytest.fixture(scope="module")
+def tokens(ec2):
+    """A token of each of two actions."""
+    for kind in (Vpcs, Subnets):
+        things = kind(ec2)
+        for _ in range(6):
+            things.make()
+    return {kind.action: call(ec2, kind.action, {"MaxResults": 5})["NextToken"] for kind in (Vpcs, Subnets)}
+
+
 @by_kind
-def test_bad_token(ec2, kind):
+def test_bad_token(ec2, tokens, kind):
     """A token of another action, or of nobody, is refused."""
-    things = kind(ec2)
-    asked = {"MaxResults": 5, **getattr(things, "also", {})}
+    also = {"VpcId": Kind(ec2).vpc} if kind is GroupsForVpc else {}
+    asked = {"MaxResults": 5, **also}
     assert refusal(ec2, kind.action, asked | {"NextToken": "bm8="}) == (
         "InvalidNextToken",
         "The token 'bm8=' is invalid. Use the NextToken of an earlier answer to the same action as it was given.",
         400,
     )
-    for _ in range(6):
-        things.make()
-    other = "DescribeVpcs" if kind is not Vpcs else "DescribeSubnets"
-    for maker in (Vpcs, Subnets):
-        if maker.action == other:
-            more = maker(ec2)
-            for _ in range(6):
-                more.make()
-    foreign = call(ec2, other, {"MaxResults": 5})["NextToken"]
+    foreign = next(token for action, token in tokens.items() if action != kind.action)
     assert code_of(ec2, kind.action, **asked, NextToken=foreign) == "InvalidNextToken"
 
 

@@ -112,7 +112,7 @@ def test_pages(aws, ec2):
 @pytest.mark.slow
 def test_people(aws, iam):
     """IAM and STS: a user with a key and a policy, who he is, and what he may not."""
-    aws("iam", "create-user", "--user-name", "cli-user")
+    iam.create_user(UserName="cli-user")
     key = aws("iam", "create-access-key", "--user-name", "cli-user")["AccessKey"]
     document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]}
     policy = ("--policy-name", "look", "--policy-document", json.dumps(document))
@@ -122,11 +122,9 @@ def test_people(aws, iam):
     user = CommandLine()
     user.environment |= {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
     assert user("sts", "get-caller-identity")["Arn"] == "arn:aws:iam::123456789012:user/cli-user"
-    assert user("ec2", "describe-vpcs", "--max-items", "1")["Vpcs"]
     denied = user.fails("ec2", "create-vpc", "--cidr-block", "10.0.0.0/16")
     assert "(UnauthorizedOperation) when calling the CreateVpc operation" in denied
     assert denied.endswith("because no identity-based policy allows the ec2:CreateVpc action")
-    assert user.fails("iam", "list-users").partition("(")[2].startswith("AccessDenied)")
 
 
 @pytest.mark.slow
