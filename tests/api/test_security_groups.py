@@ -321,6 +321,39 @@ def test_descriptions(ec2, new):
     assert [one["SecurityGroupRuleId"] for one in rules_of(ec2, group)] == ids
 
 
+@pytest.mark.parametrize("member", ["GroupName", "Description"])
+def test_longest_text(ec2, vpc, member):
+    """255 characters of a name or description are taken as they are, one more is refused."""
+    asked = {"GroupName": f"g{next(_numbers)}", "Description": "d", "VpcId": vpc}
+    longest = f"{next(_numbers)} ".ljust(255, "x")
+    assert code_of(ec2, "CreateSecurityGroup", **asked | {member: longest + "x"}) == "InvalidParameterValue"
+    made = ec2.create_security_group(**asked | {member: longest})["GroupId"]
+    assert shown(ec2, made)[member] == longest
+
+
+def test_longest_rule_description(ec2, new):
+    """The same for a rule's description."""
+    group = new()
+    for length, refused in ((256, True), (255, False)):
+        ranges = [{"CidrIp": "192.0.2.0/24", "Description": "x" * length}]
+        asked = {"GroupId": group, "IpPermissions": [{**rule("tcp", 22), "IpRanges": ranges}]}
+        if refused:
+            assert code_of(ec2, "AuthorizeSecurityGroupIngress", **asked) == "InvalidParameterValue"
+        else:
+            ec2.authorize_security_group_ingress(**asked)
+            assert rules_of(ec2, group)[0]["Description"] == "x" * 255
+
+
+def test_filter_limits(ec2):
+    """Up to 50 filters with up to 200 values each."""
+    for filter_count, value_count, refused in ((50, 200, False), (51, 1, True), (1, 201, True)):
+        names = [{"Name": "group-name", "Values": ["x"] * value_count} for _ in range(filter_count)]
+        if refused:
+            assert code_of(ec2, "DescribeSecurityGroups", Filters=names) == "FilterLimitExceeded"
+        else:
+            assert ec2.describe_security_groups(Filters=names)["SecurityGroups"] == []
+
+
 # -- quotas, references, deletion --------------------------------------------------------------------------------------
 
 

@@ -54,10 +54,10 @@ def aws(deployment):
 
 
 @pytest.mark.slow
-def test_network_to_endpoint(aws):
-    """From a VPC to an endpoint, by the CLI's own spellings and its waiters."""
-    vpc = aws("ec2", "create-vpc", "--cidr-block", "10.0.0.0/16")["Vpc"]["VpcId"]
-    subnet = aws("ec2", "create-subnet", "--vpc-id", vpc, "--cidr-block", "10.0.1.0/24")["Subnet"]["SubnetId"]
+def test_group_to_endpoint(aws, ec2):
+    """From a group to an endpoint, by the CLI's own spellings and its waiters."""
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
     tags = "ResourceType=security-group,Tags=[{Key=Name,Value=web}]"
     named = ("--group-name", "web", "--description", "the web")
     made = aws("ec2", "create-security-group", *named, "--vpc-id", vpc, "--tag-specifications", tags)
@@ -78,7 +78,9 @@ def test_network_to_endpoint(aws):
     )
     # The CLI turns `all` into -1, and a source group into IpPermissions.
     aws("ec2", "authorize-security-group-egress", *of_group, "--protocol", "all", "--source-group", group)
-    aws("ec2", "revoke-security-group-ingress", *of_group, *flat)
+    ec2.revoke_security_group_egress(
+        GroupId=group, IpPermissions=[{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+    )
     query = ("--query", "SecurityGroups[0].IpPermissionsEgress[0].UserIdGroupPairs[0].GroupId", "--output", "text")
     done = aws.run("ec2", "describe-security-groups", "--group-ids", group, *query)
     assert done.stdout == f"{group}\n"
