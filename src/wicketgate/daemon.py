@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -53,6 +54,10 @@ START_SECONDS = 60.0
 """How long the API process may take to open its store and say what there is."""
 RESTART_SECONDS = 0.2
 """Pause before a child that ended is started again."""
+TROUBLE_SECONDS = 2.0
+"""The same when it could not be started: no memory, no process ids, a disk that is read only."""
+MAX_WORDS = 64 * 1024
+"""Bytes of a child's log that are read for its last words."""
 
 
 @dataclass
@@ -144,7 +149,7 @@ class Child:
         """The one line with which the process ended on purpose; empty if it did not."""
         if self.alive():
             return ""
-        last = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
+        last = self._log_end().rpartition("\n")[2]
         mark = f"wicketgate {self.name}: "
         return last.removeprefix(mark) if last.startswith(mark) else self.last_words().strip()
 
@@ -152,8 +157,17 @@ class Child:
         """What the process said last, if it has ended."""
         if self.alive() or self.process is None:
             return ""
-        lines = self.log.read_text(errors="replace").strip().splitlines()[-3:]
+        lines = self._log_end().splitlines()[-3:]
         return f" (it ended with code {self.process.returncode}: {' | '.join(lines)})"
+
+    def _log_end(self) -> str:
+        """The last of what the process wrote, however much that was; empty if it cannot be read."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - MAX_WORDS))
+                return log.read().decode(errors="replace").strip()
+        except OSError:
+            return ""
 
 
 @dataclass(frozen=True)
@@ -371,11 +385,13 @@ class Serve:
             self._open(msgspec.json.decode(ipc.read_frame(sock), type=ipc.Opening))
             sock.sendall(ipc.acknowledgement(0))
             self.world = ipc.updated(None, ipc.read_frame(sock))
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, WorldError, msgspec.DecodeError) as error:
             sock.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(1)  # type: ignore[union-attr]  # launched
-            raise FabricError(child.complaint() or f"the API process does not start: {error}") from error
+            complaint = child.complaint()
+            child.kill()  # one that goes on without its feed would never be started again
+            raise FabricError(complaint or f"the API process does not start: {error}") from error
         sock.settimeout(None)
         return sock
 
@@ -408,17 +424,24 @@ class Serve:
 
     def _watch(self) -> None:
         while not self._stopping.wait(RESTART_SECONDS):
-            if not self.api.alive():
-                self._restart_api()
-            with self._lock:
-                for child in self.children:
-                    if self._stopping.is_set():
-                        return
-                    if not child.alive():
-                        child.start()
-                    if child.revision != self.world.revision:
-                        with contextlib.suppress(FabricError):  # its log says why; the next round tries again
-                            child.send(self.world)
+            try:
+                self._look_after_children()
+            except (OSError, FabricError, WorldError):  # nobody else would start what ends next
+                _logger.exception("a process could not be started or fed; it is tried again")
+                self._stopping.wait(TROUBLE_SECONDS)
+
+    def _look_after_children(self) -> None:
+        with self._lock:
+            for child in self.children:
+                if self._stopping.is_set():
+                    return
+                if not child.alive():
+                    child.start()
+                if child.revision != self.world.revision:
+                    with contextlib.suppress(FabricError):  # its log says why; the next round tries again
+                        child.send(self.world)
+        if not self.api.alive():
+            self._restart_api()
 
     def _thread(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -471,11 +494,26 @@ class Serve:
         return listener
 
     def _readable(self, path: Path) -> int:
-        """A descriptor by which the API process may read a gateway's audit file, and no other."""
-        if not path.exists():
-            path.touch(mode=0o600)
-            _give(path, GATEWAY_UID)
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        """A descriptor by which the API process may read a gateway's audit file, and no other.
+
+        The directory is the gateway's: what stands there under that name need not be what it seems. Raises FabricError.
+        """
+        flags = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise FabricError(f"audit file {path}: {error.strerror}") from error
+        status = os.fstat(descriptor)
+        ours = status.st_uid in (GATEWAY_UID, os.geteuid())
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or not ours:
+            os.close(descriptor)
+            raise FabricError(
+                f"audit file {path} is no file of its own that belongs to the gateway (id {GATEWAY_UID}): "
+                "look who put it there, and move it away"
+            )
+        with contextlib.suppress(OSError):  # where one id is mapped there is nobody to give it to, and no need
+            os.fchown(descriptor, GATEWAY_UID, GATEWAY_UID)
+        return descriptor
 
     def _make_children(self) -> None:
         logs = self.directory / "logs"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -141,6 +142,8 @@ def main() -> int:
         feed = ipc.Feed("serve", socket.socket(fileno=config.feed_fd), ACKNOWLEDGE_SECONDS)
         signer = ssh_signer.ensure(_Vault(store), config.identity.region, config.domain)
         world = _open(config, store, feed, signer)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each gateway worker may hand on many connections
         uvloop.run(_serve(config, store, feed, world, signer))
         store.close()
     except WicketgateError as error:

@@ -293,7 +293,7 @@ class Api:
         """Bring the call's audit line to the disk; returns what went wrong."""
         try:
             event = trail.event or self._event(request, trail)
-        except Exception as error:  # without a line there is no answer either
+        except (TypeError, ValueError, RecursionError) as error:  # without a line there is no answer either
             _logger.exception("request %s: no audit line can be made of it", trail.request_id)
             return error
         loop = asyncio.get_running_loop()

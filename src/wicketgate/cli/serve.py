@@ -48,6 +48,8 @@ def command(config: str | None, print_config: bool, **flags: str | None) -> int:
             flags={name: value for name, value in flags.items() if value is not None},
         )
         root = configuration.given_root_credential(chosen, os.environ)
+        for name in configuration.ROOT_VARIABLES:  # netd has no use for them
+            os.environ.pop(name, None)
         _check_privileges()
         return _serve(chosen, (root.access_key_id, root.secret_access_key) if root else None)
     except WicketgateError as error:
@@ -67,8 +69,11 @@ def _check_privileges() -> None:
 
 def _serve(chosen: Any, root: tuple[str, str] | None) -> int:
     """Run until a signal; the exit code."""
+    import resource
+
     from wicketgate.daemon import Serve
 
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # our memory holds every secret there is
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ}
     serve = Serve(
         configuration=chosen,
