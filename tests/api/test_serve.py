@@ -237,7 +237,7 @@ def test_killed_processes_come_back(place):
                 try:
                     made.append(ec2.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"])
                     break
-                except (botocore.exceptions.HTTPClientError, botocore.exceptions.ClientError):
+                except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
                     assert time.monotonic() < deadline, "it does not come back"
                     time.sleep(0.1)
         assert {vpc["VpcId"] for vpc in ec2.describe_vpcs()["Vpcs"]} >= set(made)

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.api.worlds import IMAGE, network_world
 from wicketgate.control.families import offered
 
-CALLS = int(os.environ.get("WICKETGATE_STRANGE_CALLS", "400"))
+CALLS = int(os.environ.get("WICKETGATE_STRANGE_CALLS", "250"))
 SEED = int(os.environ.get("WICKETGATE_STRANGE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
 
 TEXTS = (
