@@ -11,7 +11,7 @@ import pytest
 from tests.net.worlds import CLIENT, ENDPOINT, VPC, attempt, listening, preserving, rule, world
 from wicketgate import rules
 from wicketgate.kernel import ip, netns
-from wicketgate.kernel.dial import IP_TRANSPARENT
+from wicketgate.kernel.dial import IP_TRANSPARENT, dial
 from wicketgate.kernel.fabric import Fabric
 from wicketgate.kernel.nftables import Nftables
 from wicketgate.model import FabricError, World
@@ -91,9 +91,6 @@ def test_nobody_connects_to_an_endpoint(fabric):
 
 def test_tracked_flow_survives_its_rule(fabric):
     """Taking a rule away refuses new connections and leaves an established one alone (EC2 User Guide, tracking)."""
-
-    from wicketgate.kernel.dial import dial
-
     made = world(GROUPS, MEMBERS)
     fabric.apply(made)
     with netns.entered(made.instances[0].id):
@@ -203,8 +200,6 @@ def test_failed_change_says_why(fabric):
 
 def test_dial_refuses_addresses_the_kernel_replaces(fabric):
     """Broadcast and 0.0.0.0 as client address are an error, never a silent use of another address."""
-    from wicketgate.kernel.dial import dial
-
     made = world(GROUPS, MEMBERS, preserve=True)
     fabric.apply(made)
     for address in ("0.0.0.0", "255.255.255.255"):
@@ -213,11 +208,44 @@ def test_dial_refuses_addresses_the_kernel_replaces(fabric):
         assert caught.value.errno in (errno.EADDRNOTAVAIL, errno.EACCES, errno.EINVAL)
 
 
-def test_return_route_is_the_endpoint(fabric):
-    """Replies to preserved clients go back by mark and table, through the endpoint's address."""
-    fabric.apply(world(GROUPS, MEMBERS, preserve=True))
+@pytest.mark.parametrize("preserve", [False, True])
+def test_return_route_is_the_endpoint(fabric, preserve):
+    """Replies to flows of an endpoint go back by mark and table, through its address, whatever address they bear."""
+    fabric.apply(world(GROUPS, MEMBERS, preserve=preserve))
     routes = ip.read(VPC, "route", "show", "table", "1001")
     assert [(one["gateway"], one["dev"]) for one in routes] == [("10.0.1.10", "endpoint")]
+    marks = [(one["fwmark"], one["table"]) for one in ip.read(VPC, "rule", "show") if "fwmark" in one]
+    assert marks == [("0x10000", "1001")]
+
+
+@pytest.mark.parametrize("preserve", [False, True])
+def test_icmp_error_about_a_reply_reaches_the_target(fabric, preserve):
+    """What the router has to say about a target's packet is told to the target, not to the endpoint."""
+    made = world(GROUPS, MEMBERS, preserve=preserve)
+    fabric.apply(made)
+    with netns.entered(made.instances[0].id):
+        listener = socket.create_server(("0.0.0.0", 22))
+        heard = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    ours, _ = dial(ENDPOINT, "10.0.1.11", 22, CLIENT if preserve else None)
+    with listener, heard, ours:
+        heard.settimeout(2)
+        peer, _ = listener.accept()
+        with peer:
+            peer.setsockopt(socket.SOL_IP, socket.IP_TTL, 1)
+            peer.sendall(b"expires at the router")
+            assert heard.recv(256)[20] == 11, "time exceeded (RFC 792)"
+
+
+@pytest.mark.parametrize("name", ["a", "n", "d", "up", "dev", "type", "mtu", "peer"])
+def test_links_that_are_called_like_words_of_ip(fabric, name):
+    """A link whose name is a word of ip(8), or the beginning of one, is made, used and removed as any other."""
+    made = world(GROUPS, {name: ["web"]})
+    for _ in range(2):
+        fabric.apply(made)
+        with listening(made, (22,)):
+            assert attempt(made, made.interfaces[0], "10.0.1.11", 22, wait=2) == "connected"
+        fabric.apply(world(GROUPS, {}, revision=2))
+        assert name not in {one["ifname"] for one in ip.read(VPC, "link", "show")}
 
 
 def test_router_does_not_answer_a_forged_source(fabric):

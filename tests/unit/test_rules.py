@@ -80,6 +80,12 @@ def _packet(**change):
         ({"ct_state": "invalid"}, "drop", ["invalid"]),
         ({"saddr": CLIENT}, "drop", ["forged_source"]),
         ({"saddr": CLIENT, "ct_state": "established"}, "drop", ["forged_source"]),
+        ({"saddr": CLIENT, "ct_state": "established", "ct_mark": 0x1ABCD}, "accept", []),
+        ({"saddr": CLIENT, "ct_state": "related", "ct_mark": 0x10000}, "accept", []),
+        ({"saddr": CLIENT, "ct_state": "established", "ct_mark": 0x20000}, "drop", ["forged_source"]),
+        ({"saddr": CLIENT, "ct_state": "established", "ct_mark": 0x10000, "ct_reply": True}, "drop", ["forged_source"]),
+        ({"saddr": CLIENT, "ct_state": "invalid", "ct_mark": 0x10000}, "drop", ["forged_source"]),
+        ({"saddr": "10.0.1.12", "ct_state": "established", "ct_mark": 0x10000}, "drop", ["forged_source"]),
         ({"iif": "web-2", "saddr": "10.0.1.10"}, "drop", ["forged_source"]),
         ({"iif": "unknown", "saddr": "10.0.1.10"}, "drop", ["forged_source"]),
         ({"oif": "void", "daddr": "10.0.1.99"}, "reject", ["snd_stop_endpoint"]),
@@ -100,13 +106,32 @@ def test_one_packet(change, outcome, counted):
     assert ("to_endpoint" in counted) is ("to_endpoint" in seen.counted)
 
 
-def test_endpoint_flow_is_marked_only_when_preserving():
-    """New flows of an endpoint carry its mark with preservation on; replies copy it to the packet; else nothing."""
-    made = world(GROUPS, MEMBERS)
-    for on in (False, True):
-        ruleset = rules.compile_vpc(preserving(made, on), VPC)
-        seen = rules.walk(ruleset, _packet(saddr=CLIENT if on else "10.0.1.10", ct_mark=0xF000ABCD))
-        assert seen.ct_mark == (0xF001ABCD if on else 0xF000ABCD)
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ({"saddr": CLIENT}, "accept"),
+        ({"saddr": CLIENT, "ct_state": "established", "ct_mark": 0x10000}, "accept"),
+        ({"saddr": CLIENT, "ct_state": "established"}, "drop"),
+        ({"saddr": CLIENT, "ct_state": "established", "ct_mark": 0x20000}, "drop"),
+        ({"saddr": CLIENT, "ct_state": "established", "ct_mark": 0x10000, "ct_reply": True}, "drop"),
+        ({"saddr": "10.0.1.12"}, "drop"),
+        ({"saddr": "10.0.200.1"}, "drop"),
+    ],
+)
+def test_source_check_of_an_endpoint_that_preserves(change, outcome):
+    """It opens flows under any address but the VPC's; to a flow that it did not open it adds no packet."""
+    ruleset = rules.compile_vpc(world(GROUPS, MEMBERS, preserve=True), VPC)
+    seen = rules.walk(ruleset, _packet(**change))
+    assert (seen.outcome, "forged_source" in seen.counted) == (outcome, outcome == "drop")
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_endpoint_flow_is_marked(on):
+    """New flows of an endpoint carry its mark, with preservation off and on; replies copy it to the packet."""
+    ruleset = rules.compile_vpc(preserving(world(GROUPS, MEMBERS), on), VPC)
+    for saddr in {"10.0.1.10", CLIENT if on else "10.0.1.10"}:
+        seen = rules.walk(ruleset, _packet(saddr=saddr, ct_mark=0xF000ABCD))
+        assert seen.ct_mark == 0xF001ABCD
         reply = _packet(iif="web-1", saddr="10.0.1.11", ct_reply=True, ct_state="established", ct_mark=0x10000)
         assert rules.walk(ruleset, reply, ("prerouting",)).mark == 0x10000
         first = _packet(ct_mark=0x10000)

@@ -22,7 +22,6 @@ from wicketgate.tunnel.session import (
     DialUnavailable,
     DropTarget,
     DurationOver,
-    EndpointChanged,
     EndpointDeleted,
     EndTarget,
     Event,
@@ -82,7 +81,7 @@ def opened() -> Playbook:
 def refusing(event: Event, code: str, message: str, *answer: Command) -> Playbook:
     """An attempt that failed by `event`, with its record on disk and the client answered."""
     play = dialling() >> event
-    if isinstance(event, Shutdown | EndpointDeleted | EndpointChanged):
+    if isinstance(event, Shutdown | EndpointDeleted):
         play << CancelDial()
     play << Record(code, message, answer)
     play >> Recorded(answer)
@@ -207,12 +206,6 @@ def test_client_closes(received: int, answer: int):
         (ClientViolated(1003, reasons.TEXT_FRAME), 1003, reasons.TEXT_FRAME, True),
         (DurationOver(600), 4408, "Tunnel duration limit of 600 seconds reached", True),
         (EndpointDeleted("eice-1"), 4404, "The EC2 Instance Connect Endpoint eice-1 was deleted", True),
-        (
-            EndpointChanged("eice-1", "client IP preservation"),
-            4405,
-            "The client IP preservation of eice-1 was changed; connect again",
-            True,
-        ),
         (Shutdown(), 1001, reasons.SHUTDOWN, False),
     ],
 )
@@ -247,13 +240,6 @@ def test_a_client_that_stalls_gets_no_close_frame():
     (play >> ClientGone()).ends_in(State.CLOSED)
 
 
-def test_endpoint_changed_while_dialling():
-    """Trying again can succeed, so it is 101 and a close frame."""
-    words = "The network interface of eice-1 was changed; connect again"
-    event = EndpointChanged("eice-1", "network interface")
-    refusing(event, "InvalidState", words, Accept(), CloseClient(4405, words)).ends_in(State.CLOSING)
-
-
 def test_the_first_end_decides():
     """Ends that cross on the way change nothing any more."""
     play = opened() >> ClientClosed(1000)
@@ -279,7 +265,6 @@ EXAMPLES: dict[type, Event] = {
         ClientStalled(),
         DurationOver(1),
         EndpointDeleted("eice-1"),
-        EndpointChanged("eice-1", "network interface"),
         Shutdown(),
     )
 }

@@ -22,7 +22,7 @@ from wicketgate.gateway.front import HeadProtocol
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import Dialer
 from wicketgate.gateway.tunnel import Admitted, Judge, Tunnel
-from wicketgate.model import Endpoint, World
+from wicketgate.model import World
 from wicketgate.tunnel import session as machine
 
 _logger = logging.getLogger("wicketgate.gateway")
@@ -114,18 +114,13 @@ class Gateway:
     def enforce(self, world: World) -> None:
         """Decide by `world` from now on; tunnels through endpoints that are gone in it end.
 
-        So do tunnels whose endpoint's client IP preservation or address was changed: the way back of their packets is
-        gone with it. At AWS a Modify leaves open tunnels alone; until it does so here, an honest end beats a hang. A
-        deactivated key or a changed policy ends no open tunnel, as at AWS.
+        A deactivated key or a changed policy ends no open tunnel, as at AWS; nor does a modified endpoint.
         """
-        before, self.world = self.world, world
+        self.world = world
         for tunnel in list(self._tunnels):
-            endpoint_id = tunnel.grant.endpoint_id
-            old, new = before.endpoint(endpoint_id), world.endpoint(endpoint_id)
-            if new is None or new.state in _DELETED_STATES:
-                tunnel.handle(machine.EndpointDeleted(endpoint_id))
-            elif old is not None and (what := _moved(before, old, world, new)):
-                tunnel.handle(machine.EndpointChanged(endpoint_id, what))
+            endpoint = world.endpoint(tunnel.grant.endpoint_id)
+            if endpoint is None or endpoint.state in _DELETED_STATES:
+                tunnel.handle(machine.EndpointDeleted(tunnel.grant.endpoint_id))
 
     # -- accepting -----------------------------------------------------------------------------------------------------
 
@@ -287,15 +282,6 @@ class Gateway:
         for tunnel in self._tunnels:
             tunnel.ping_if_idle()
         self._ping_timer = asyncio.get_running_loop().call_later(_PING_SECONDS, self._ping_idle)
-
-
-def _moved(before: World, old: Endpoint, world: World, new: Endpoint) -> str:
-    """What was changed of an endpoint that decides which way its open tunnels' packets go; empty if nothing."""
-    if new.preserve_client_ip != old.preserve_client_ip:
-        return "client IP preservation"
-    was, now = before.interface(old.interface_id), world.interface(new.interface_id)
-    same = was is not None and now is not None and was.private_ip_address == now.private_ip_address
-    return "" if same and new.interface_id == old.interface_id else "network interface"
 
 
 def _call_soon(

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 from wicketgate import rules
 from wicketgate.kernel import conntrack, ip, netns
 from wicketgate.kernel.nftables import Nftables, TooLong
-from wicketgate.model import Endpoint, NetworkInterface, World
+from wicketgate.model import NetworkInterface, World
 from wicketgate.model.world import changed_pairs
 
 OURS = re.compile(r"^(vpc|eice|i)-[0-9a-f]{8,17}$")
 """Names of namespaces that we make, and so may remove. Others are not touched."""
 
 RETURN_PRIORITY = 100
-"""Priority of the first return rule; endpoint n has priority 100 + n."""
+"""Endpoint n's return rule has priority 100 + n; the rule before them all is for what the router itself sends."""
 RETURN_TABLE = 1000
 """Routing table 1000 + n leads back to endpoint n."""
 VOID = ("void", "void-peer")
@@ -71,6 +71,7 @@ class _Attachment:
     router: str
     prefix_length: int
     namespace: str
+    of_endpoint: bool
 
     @property
     def alias(self) -> str:
@@ -89,7 +90,6 @@ class Fabric:
         self._applied: dict[str, rules.Ruleset] = {}
         self._plugged: dict[str, dict[str, _Attachment]] = {}
         self._returns: dict[str, dict[int, tuple[str, str]]] = {}
-        self._preserving: dict[str, bool] = {}
 
     def apply(self, world: World) -> None:
         """Make the kernel enforce `world`.
@@ -144,10 +144,10 @@ class Fabric:
             self._plugged[vpc_id] = {}
             self._lay_void(vpc_id)
         self._plug(world, vpc_id, plan)
-        endpoints = [e for e in world.endpoints if e.interface_id in plan]
-        for endpoint in endpoints:
-            self._apply_endpoint(endpoint, plan[endpoint.interface_id])
-        self._apply_returns(vpc_id, endpoints, plan)
+        for attachment in plan.values():
+            if attachment.of_endpoint:
+                self._apply_ruleset(attachment.namespace, rules.compile_endpoint())
+        self._apply_returns(world, vpc_id, plan)
 
     def _apply_ruleset(self, namespace: str, ruleset: rules.Ruleset) -> None:
         nft = self._nftables(namespace)
@@ -181,7 +181,7 @@ class Fabric:
             there.pop(name, None)
         # A link says in its alias what it is for, so that a netd without memory never takes one for another's.
         stale = {link for link, alias in there.items() if link not in wanted or alias != wanted[link].alias}
-        ip.batch(vpc_id, [f"link delete {link}" for link in sorted(stale)])
+        ip.batch(vpc_id, [f"link delete dev {link}" for link in sorted(stale)])
         # A new owner of an address never inherits a flow: what is tracked for one that goes or comes is forgotten.
         moved = {there[link].partition("|")[0] for link in stale} - {""}
         for link, attachment in wanted.items():
@@ -194,32 +194,22 @@ class Fabric:
         conntrack.forget(vpc_id, moved)
         self._plugged[vpc_id] = wanted
 
-    def _apply_endpoint(self, endpoint: Endpoint, attachment: _Attachment) -> None:
-        name = attachment.namespace
-        self._apply_ruleset(name, rules.compile_endpoint())
-        if self._preserving.get(name) == endpoint.preserve_client_ip:
-            return
-        there = [rule for rule in ip.read(name, "rule", "show") if rule.get("iif") == "eth0"]
-        if endpoint.preserve_client_ip:
-            # All that arrives is local, whatever its address: replies to clients whose address a socket borrowed.
-            lines = [f"route replace local default dev lo table {LOCAL_TABLE}"]
-            ip.batch(name, lines + ([] if there else [f"rule add iif eth0 lookup {LOCAL_TABLE}"]))
-        else:
-            lines = [f"route flush table {table}" for table in _tables(name) & {LOCAL_TABLE}]
-            ip.batch(name, ["rule delete iif eth0" for _ in there] + lines)
-        self._preserving[name] = endpoint.preserve_client_ip
-
-    def _apply_returns(self, vpc_id: str, endpoints: list[Endpoint], plan: dict[str, _Attachment]) -> None:
+    def _apply_returns(self, world: World, vpc_id: str, plan: dict[str, _Attachment]) -> None:
         wanted = {
             endpoint.index: (plan[endpoint.interface_id].address, plan[endpoint.interface_id].link)
-            for endpoint in endpoints
-            if endpoint.preserve_client_ip
+            for endpoint in world.endpoints
+            if endpoint.interface_id in plan
         }
         if self._returns.get(vpc_id) == wanted:
             return
         there = {rule["priority"] for rule in ip.read(vpc_id, "rule", "show")}
         ours = {priority for priority in there if RETURN_PRIORITY < priority <= RETURN_PRIORITY + 4095}
         lines = [f"rule delete priority {p}" for p in sorted(ours) if p - RETURN_PRIORITY not in wanted]
+        if RETURN_PRIORITY not in there:
+            # An ICMP error bears the mark of the packet it answers: one about a reply is for the target all the same.
+            vpc = world.vpc(vpc_id)
+            assert vpc is not None, "it is being applied"
+            lines.append(f"rule add priority {RETURN_PRIORITY} iif lo to {vpc.cidr_block} lookup main")
         old = {
             table
             for table in _tables(vpc_id)
@@ -257,7 +247,7 @@ class Fabric:
         nft = self._nft.pop(namespace, None)
         if nft is not None:
             nft.close()
-        for memory in (self._applied, self._plugged, self._returns, self._preserving):
+        for memory in (self._applied, self._plugged, self._returns):
             memory.pop(namespace, None)
 
 
@@ -302,6 +292,7 @@ def _attachment(world: World, eni: NetworkInterface) -> _Attachment:
         router=subnet.router_address,
         prefix_length=subnet.network.prefixlen,
         namespace=owner.id if owner else instance.id if instance else eni.id.replace("eni-", "i-"),
+        of_endpoint=owner is not None,
     )
 
 
@@ -314,7 +305,7 @@ def _plug_one(vpc_id: str, attachment: _Attachment, *, exists: bool) -> None:
         # An eth0 that a killed run left without its other end's right name is of no use to anybody.
         if any(one["ifname"] == "eth0" for one in ip.read(name, "link", "show")):
             ip.batch(name, ["link delete eth0"])
-        ip.batch(vpc_id, [f"link add {link} type veth peer name eth0 netns {name}"])
+        ip.batch(vpc_id, [f"link add name {link} type veth peer name eth0 netns {name}"])
     conf = f"net/ipv4/conf/{link}"
     ip.sysctl(vpc_id, {f"{conf}/proxy_arp": "1", f"{conf}/rp_filter": "0", f"{conf}/send_redirects": "0"})
     # Stock kernels hold a proxied ARP answer back for up to 0.8 s, which the first connection would wait for.
@@ -322,9 +313,9 @@ def _plug_one(vpc_id: str, attachment: _Attachment, *, exists: bool) -> None:
     ip.batch(
         vpc_id,
         [
-            f"link set {link} up",
+            f"link set dev {link} up",
             f"route replace {attachment.address}/32 dev {link}",
-            f"link set {link} alias {attachment.alias}",
+            f"link set dev {link} alias {attachment.alias}",
         ],
     )
     # The address is a host's alone and the rest of the subnet is behind the router, as in a VPC; the router answers
@@ -339,6 +330,18 @@ def _plug_one(vpc_id: str, attachment: _Attachment, *, exists: bool) -> None:
             f"route replace default via {attachment.router}",
         ],
     )
+    if attachment.of_endpoint:
+        _make_all_local(name)
+
+
+def _make_all_local(name: str) -> None:
+    """All that arrives is local, whatever its address: replies to clients whose address a socket borrowed.
+
+    With client IP preservation off too: tunnels that were opened while it was on go on.
+    """
+    there = any(rule.get("iif") == "eth0" for rule in ip.read(name, "rule", "show"))
+    lines = [f"route replace local default dev lo table {LOCAL_TABLE}"]
+    ip.batch(name, lines + ([] if there else [f"rule add iif eth0 lookup {LOCAL_TABLE}"]))
 
 
 def _tables(namespace: str) -> set[int]:

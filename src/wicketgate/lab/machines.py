@@ -96,9 +96,9 @@ def internet(gateway: str, clients: dict[str, str]) -> None:
     for name, address in {"gateway": gateway, **clients}.items():
         netns.create(name)
         ip.sysctl(name, quiet)
-        ip.batch("internet", [f"link add {name} type veth peer name eth0 netns {name}"])
+        ip.batch("internet", [f"link add name {name} type veth peer name eth0 netns {name}"])
         # The far side answers for everything, so each host needs its address and one route, whatever its range.
         ip.sysctl("internet", {f"net/ipv4/conf/{name}/proxy_arp": "1", f"net/ipv4/neigh/{name}/proxy_delay": "0"})
-        ip.batch("internet", [f"link set {name} up", f"route add {address}/32 dev {name}"])
+        ip.batch("internet", [f"link set dev {name} up", f"route add {address}/32 dev {name}"])
         lines = ["link set lo up", f"address add {address}/32 dev eth0", "link set eth0 up"]
         ip.batch(name, [*lines, "route add default dev eth0"])

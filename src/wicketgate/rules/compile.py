@@ -4,7 +4,8 @@ How a packet travels through the VPC's namespace:
 
     prerouting raw      counts what comes from an endpoint's interface; source check: before routing, so that a forged
                         packet gets no answer from the router either (ICMP for an expired TTL, a neighbour entry)
-    prerouting mangle   replies of an endpoint's flows: connection mark -> packet mark -> route back to the endpoint
+    prerouting mangle   source check of what an endpoint sends, which has to know the flow; replies of an endpoint's
+                        flows: connection mark -> packet mark -> route back to the endpoint
     forward mangle      an endpoint's new flows get its mark
     forward filter      forward -> established? accept
                         -> to an endpoint's interface? drop
@@ -18,6 +19,8 @@ How a packet travels through the VPC's namespace:
 Unknown interfaces match no map entry and fall to the policy, drop. Group references are judged by the *interface* the
 packet came in by or will leave by, never by its address: that is why a rule that names the endpoint's group holds with
 client IP preservation on and off, and why a forged source address gains nothing.
+
+Marks and the way back are the same with client IP preservation on and off, so that open tunnels outlive a switch of it.
 
 One chain per group and direction, rewritten whole when a rule changes; membership is one set element per interface.
 """
@@ -36,6 +39,7 @@ from wicketgate.rules.ir import (
     Chain,
     CopyMark,
     Count,
+    CtOriginal,
     CtReply,
     CtState,
     Dispatch,
@@ -90,7 +94,7 @@ def compile_vpc(world: World, vpc_id: str, before: tuple[World, Ruleset] | None 
     groups = [group for group in world.groups if group.vpc_id == vpc_id]
     interfaces = world.interfaces_of_vpc(vpc_id)
     endpoints = {eni.link: found for eni in interfaces if (found := world.endpoint_of_interface(eni.id)) is not None}
-    base = _base_chains(endpoints)
+    base = _base_chains(world, vpc_id, endpoints)
     plugged: dict[str, Chain] = {}
     for eni in interfaces:
         plugged[f"snd_{eni.link}"] = _sender_chain(eni, endpoints.get(eni.link))
@@ -99,12 +103,13 @@ def compile_vpc(world: World, vpc_id: str, before: tuple[World, Ruleset] | None 
         plugged[f"refuse_{link}"] = Chain((Rule(statements=(SetMark(endpoint_mark(endpoint)),), verdict=Reject()),))
     links = [eni.link for eni in interfaces]
     free = {eni.link for eni in interfaces if not eni.source_dest_check}
-    free |= {link for link, endpoint in endpoints.items() if endpoint.preserve_client_ip}
+    preserving = {link for link, endpoint in endpoints.items() if endpoint.preserve_client_ip or link in free}
     return Ruleset(
         chains={**base, **_chains_of_groups(groups, before), **plugged},
         interface_sets={
             "endpoints": frozenset(endpoints),
-            "any_source": frozenset(free),
+            "any_source": frozenset(free | endpoints.keys()),
+            "preserving": frozenset(preserving),
             **{_set(group.id): frozenset(eni.link for eni in world.members(group.id)) for group in groups},
         },
         source_sets={"sources": frozenset((eni.link, eni.private_ip_address) for eni in interfaces)},
@@ -162,8 +167,9 @@ def compile_endpoint() -> Ruleset:
     )
 
 
-def _base_chains(endpoints: dict[str, Endpoint]) -> dict[str, Chain]:
-    preserving = {link: endpoint for link, endpoint in endpoints.items() if endpoint.preserve_client_ip}
+def _base_chains(world: World, vpc_id: str, endpoints: dict[str, Endpoint]) -> dict[str, Chain]:
+    vpc = world.vpc(vpc_id)
+    assert vpc is not None, "nothing else is compiled"
     return {
         "count_from": Chain(
             tuple(Rule((InterfaceIs("iif", link),), (Count(f"from_{link}"),)) for link in endpoints),
@@ -180,8 +186,34 @@ def _base_chains(endpoints: dict[str, Endpoint]) -> dict[str, Chain]:
                     (Count("forged_source"),),
                     Drop(),
                 ),
+                # An endpoint's other addresses are clients', and no client's address is of the VPC.
+                Rule(
+                    (InterfaceIn("iif", "endpoints"), Address("saddr", vpc.network), SourceNotIn("sources")),
+                    (Count("forged_source"),),
+                    Drop(),
+                ),
             ),
             Hook("prerouting", RAW),
+        ),
+        # Another address than its own an endpoint sends only in flows that it opened and, with client IP preservation
+        # on, to open one. After connection tracking, which knows the flows, and still before routing.
+        "endpoint_source": Chain(
+            (
+                *(
+                    Rule(
+                        (InterfaceIs("iif", link), CtOriginal(endpoint_mark(endpoint), ENDPOINT_MARK_MASK)),
+                        verdict=Accept(),
+                    )
+                    for link, endpoint in endpoints.items()
+                ),
+                Rule((InterfaceIn("iif", "preserving"), CtState(("new",))), verdict=Accept()),
+                Rule(
+                    (InterfaceIn("iif", "endpoints"), SourceNotIn("sources")),
+                    (Count("forged_source"),),
+                    Drop(),
+                ),
+            ),
+            Hook("prerouting", MANGLE - 1),
         ),
         "way_back": Chain(
             (Rule((CtReply(ENDPOINT_MARK_MASK),), (CopyMark(ENDPOINT_MARK_MASK),)),),
@@ -193,7 +225,7 @@ def _base_chains(endpoints: dict[str, Endpoint]) -> dict[str, Chain]:
                     (InterfaceIs("iif", link), CtState(("new",))),
                     (SetCtMark(endpoint_mark(endpoint), ENDPOINT_MARK_MASK),),
                 )
-                for link, endpoint in preserving.items()
+                for link, endpoint in endpoints.items()
             ),
             Hook("forward", MANGLE),
         ),

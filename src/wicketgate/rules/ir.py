@@ -30,6 +30,14 @@ class CtReply:
 
 
 @dataclass(frozen=True)
+class CtOriginal:
+    """The packet travels in the original direction of a connection whose mark's bits under `mask` are `value`."""
+
+    value: int
+    mask: int
+
+
+@dataclass(frozen=True)
 class InterfaceIn:
     """The device the packet entered (`side="iif"`) or will leave by (`"oif"`) is, or is not, in a named set."""
 
@@ -93,7 +101,19 @@ class Icmp:
     code: int | None
 
 
-Match = CtState | CtReply | InterfaceIn | InterfaceIs | SourceNotIn | Address | Family | Protocol | Ports | Icmp
+Match = (
+    CtState
+    | CtReply
+    | CtOriginal
+    | InterfaceIn
+    | InterfaceIs
+    | SourceNotIn
+    | Address
+    | Family
+    | Protocol
+    | Ports
+    | Icmp
+)
 
 # -- statements and verdicts -------------------------------------------------------------------------------------------
 

@@ -224,6 +224,8 @@ def _match(match: ir.Match) -> str:
             return f"ct state {{ {', '.join(states)} }}" if len(states) > 1 else f"ct state {states[0]}"
         case ir.CtReply(mask):
             return f"ct direction reply ct mark & {mask:#010x} != 0"
+        case ir.CtOriginal(value, mask):
+            return f"ct direction original ct mark & {mask:#010x} == {value:#010x}"
         case ir.InterfaceIn(side, set_name, negate):
             return f"{side}name {'!= ' if negate else ''}@{set_name}"
         case ir.InterfaceIs(side, name):

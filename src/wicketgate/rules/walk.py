@@ -97,7 +97,9 @@ def _holds(match: ir.Match, packet: Packet, ruleset: ir.Ruleset, result: Walk) -
         case ir.CtState(states):
             return packet.ct_state in states
         case ir.CtReply(mask):
-            return packet.ct_reply and bool(result.ct_mark & mask)
+            return _tracked(packet) and packet.ct_reply and bool(result.ct_mark & mask)
+        case ir.CtOriginal(value, mask):
+            return _tracked(packet) and not packet.ct_reply and result.ct_mark & mask == value
         case ir.InterfaceIn(side, set_name, negate):
             return (_device(packet, side) in ruleset.interface_sets[set_name]) is not negate
         case ir.InterfaceIs(side, name):
@@ -119,6 +121,11 @@ def _holds(match: ir.Match, packet: Packet, ruleset: ir.Ruleset, result: Walk) -
             typed = packet.version == version and packet.protocol == number and packet.dport == kind
             return typed and code in (None, packet.code)
     assert_never(match)
+
+
+def _tracked(packet: Packet) -> bool:
+    """An invalid packet belongs to no connection, so that no direction and no mark match."""
+    return packet.ct_state != "invalid"
 
 
 def _device(packet: Packet, side: Literal["iif", "oif"]) -> str:

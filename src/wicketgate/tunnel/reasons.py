@@ -39,8 +39,6 @@ class CloseCode(IntEnum):
     """A limit is reached, or a part of the gateway is not there for the moment."""
     ENDPOINT_DELETED = 4404
     """Ours, after HTTP's 404."""
-    ENDPOINT_CHANGED = 4405
-    """Ours: the endpoint is there, but no longer what the tunnel was opened through."""
     DURATION_OVER = 4408
     """Ours, after HTTP's 408."""
 
@@ -96,11 +94,6 @@ def duration_over(seconds: float) -> str:
 def endpoint_deleted(endpoint_id: str) -> str:
     """The reason when the endpoint of an open tunnel goes away."""
     return cut(f"The EC2 Instance Connect Endpoint {endpoint_id} was deleted")
-
-
-def endpoint_changed(endpoint_id: str, what: str) -> str:
-    """The reason when packets of an open tunnel no longer find their way; `what` of the endpoint was changed."""
-    return cut(f"The {what} of {endpoint_id} was changed; connect again")
 
 
 SHUTDOWN: Final = "The gateway is shutting down; connect again"

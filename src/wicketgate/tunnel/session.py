@@ -135,13 +135,6 @@ class EndpointDeleted(_Value, frozen=True):
     endpoint_id: str
 
 
-class EndpointChanged(_Value, frozen=True):
-    """The endpoint sends and receives in another way than when the tunnel was opened: `what` of it was changed."""
-
-    endpoint_id: str
-    what: str
-
-
 class Shutdown(_Value, frozen=True):
     """The gateway stops."""
 
@@ -162,7 +155,6 @@ Event = (
     | ClientStalled
     | DurationOver
     | EndpointDeleted
-    | EndpointChanged
     | Shutdown
 )
 
@@ -288,10 +280,6 @@ def _deleted(event: EndpointDeleted) -> tuple[int, str, str]:
     return EndpointNotFound.http_status, EndpointNotFound.code, reasons.endpoint_deleted(event.endpoint_id)
 
 
-def _changed(event: EndpointChanged) -> str:
-    return reasons.endpoint_changed(event.endpoint_id, event.what)
-
-
 def _broken_off(status: int, code: str, message: str) -> tuple[Command, ...]:
     """An end while the record is being written, which says that all is well: the CloseTunnel record says the rest."""
     return (CancelDial(), Refuse(status, code, message), Finish(CloseCode.ABNORMAL, cut(message), code))
@@ -341,7 +329,6 @@ _RELAYING: Final[Mapping[type, _Row]] = {
         State.CLOSING,
         lambda e: _ended(CloseCode.ENDPOINT_DELETED, reasons.endpoint_deleted(e.endpoint_id), at_once=True),
     ),
-    EndpointChanged: (State.CLOSING, lambda e: _ended(CloseCode.ENDPOINT_CHANGED, _changed(e), at_once=True)),
     Shutdown: (State.CLOSING, lambda _: _ended(CloseCode.GOING_AWAY, reasons.SHUTDOWN, at_once=False)),
 }
 """What OPEN and CLIENT_EOF have in common."""
@@ -357,13 +344,6 @@ TABLE: Final[Mapping[State, Mapping[type, _Row]]] = {
         ),
         Shutdown: (State.REFUSING, lambda _: (CancelDial(), *_refused(*_STOPPING))),
         EndpointDeleted: (State.REFUSING, lambda e: (CancelDial(), *_refused(*_deleted(e)))),
-        EndpointChanged: (
-            State.REFUSING,
-            lambda e: (
-                CancelDial(),
-                *_not_opened(CloseCode.ENDPOINT_CHANGED, _changed(e), EndpointNotReady.code),
-            ),
-        ),
         ClientGone: (State.CLOSED, lambda _: (CancelDial(), Record("RequestCanceled", reasons.CLIENT_GONE))),
     },
     State.RECORDING: {
@@ -372,7 +352,6 @@ TABLE: Final[Mapping[State, Mapping[type, _Row]]] = {
         DialUnavailable: (State.CLOSING, lambda e: _never_relayed(*_unavailable(e))),
         Shutdown: (State.CLOSING, lambda _: _broken_off(*_STOPPING)),
         EndpointDeleted: (State.CLOSING, lambda e: _broken_off(*_deleted(e))),
-        EndpointChanged: (State.CLOSING, lambda e: _broken_off(503, "ServiceUnavailable", _changed(e))),
         ClientGone: (State.CLOSED, _gone(CancelDial())),
     },
     State.REFUSING: {
