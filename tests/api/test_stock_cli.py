@@ -14,11 +14,11 @@ from tests.api.worlds import IMAGE
 class CommandLine:
     """The CLI in a shell whose environment leads to the deployment."""
 
-    def __init__(self):
+    def __init__(self, home):
         self.program = str(stockcli.aws())
         self.environment = {
             "PATH": os.environ["PATH"],
-            "HOME": "/nonexistent",
+            "HOME": str(home),  # it keeps a data base there
             "AWS_ENDPOINT_URL": f"https://{API}",
             "AWS_CA_BUNDLE": os.environ["AWS_CA_BUNDLE"],
             "AWS_ACCESS_KEY_ID": ROOT[0],
@@ -48,9 +48,9 @@ class CommandLine:
 
 
 @pytest.fixture(scope="module")
-def aws(deployment):
+def aws(deployment, tmp_path_factory):
     """The CLI."""
-    return CommandLine()
+    return CommandLine(tmp_path_factory.mktemp("home"))
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_people(aws, iam):
     aws("iam", "put-user-policy", "--user-name", "cli-user", *policy)
     shown = aws("iam", "get-user-policy", "--user-name", "cli-user", "--policy-name", "look")
     assert shown["PolicyDocument"] == document
-    user = CommandLine()
+    user = CommandLine(aws.environment["HOME"])
     user.environment |= {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
     assert user("sts", "get-caller-identity")["Arn"] == "arn:aws:iam::123456789012:user/cli-user"
     denied = user.fails("ec2", "create-vpc", "--cidr-block", "10.0.0.0/16")
@@ -132,7 +132,7 @@ def test_people(aws, iam):
 @pytest.mark.slow
 def test_wrong_secret(aws):
     """What the CLI says of a secret that is wrong, for EC2 and for Instance Connect."""
-    stranger = CommandLine()
+    stranger = CommandLine(aws.environment["HOME"])
     stranger.environment["AWS_SECRET_ACCESS_KEY"] = "wrong"
     assert "(AuthFailure) when calling the DescribeVpcs operation" in stranger.fails("ec2", "describe-vpcs")
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
