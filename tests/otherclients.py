@@ -32,6 +32,9 @@ def cache_directory() -> Path:
     return Path(chosen) if chosen else Path(__file__).parent.parent / ".cache" / "otherclients"
 
 
+SYSTEM_ROOTS = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
 def installed() -> Path:
     """The directory with both clients, installed if need be. Raises CalledProcessError when that is not possible."""
     wanted = "\n".join([*PACKAGES, f"python{sys.version_info[0]}.{sys.version_info[1]}"]).encode()
@@ -63,7 +66,10 @@ def _install(place: Path) -> None:
 
 
 def _run(command: list[str], cwd: Path | None = None) -> None:
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, cwd=cwd)
+    environment = dict(os.environ)
+    if SYSTEM_ROOTS.exists():  # node trusts a list of its own, whatever the system trusts
+        environment.setdefault("NODE_EXTRA_CA_CERTS", str(SYSTEM_ROOTS))
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=sys.stderr, cwd=cwd, env=environment)
 
 
 def _node(place: Path) -> Path:
