@@ -25,7 +25,7 @@ from wicketgate.api.writer import Writer
 from wicketgate.audit import AuditLog
 from wicketgate.audit.reading import events, seconds_of
 from wicketgate.control.endpoints import dns_name
-from wicketgate.model import AccessKey, Change, Resource, WicketgateError, World, apply_change
+from wicketgate.model import AccessKey, Change, Resource, Settings, WicketgateError, World, apply_change
 from wicketgate.store import RootCredential, Store, open_store, root_credential, root_credential_shown
 from wicketgate.tunnel.names import public_names
 
@@ -71,18 +71,23 @@ def _open(config: ApiConfig, store: Store, feed: ipc.Feed, signer: ssh_signer.Ss
     feed.publish(0, msgspec.json.encode(opening))
     if root.to_be_shown:
         root_credential_shown(store)
-    world = _brought_up_to_date(config, store, world, root)
+    world = brought_up_to_date(config.settings, store, world, root, given=chosen is not None)
     feed.publish(world.revision, ipc.whole(world))
     return world
 
 
-def _brought_up_to_date(config: ApiConfig, store: Store, world: World, root: RootCredential) -> World:
-    """The World with this start's settings and root credential, committed if they differ."""
-    puts: list[Resource] = [] if world.settings == config.settings else [config.settings]
+def brought_up_to_date(settings: Settings, store: Store, world: World, root: RootCredential, *, given: bool) -> World:
+    """The World with this start's settings and root credential, committed if they differ.
+
+    Keys that root made by the API stay (they have a time of creation, those of starts have none), and a credential that
+    was not `given` by the operator but made here stays away once root has deleted it.
+    """
+    puts: list[Resource] = [] if world.settings == settings else [settings]
     key = AccessKey(id=root.access_key_id, secret=root.secret_access_key)
     there = [one for one in world.access_keys if not one.user_name and not one.role_name]
-    deletes = [("access-key", one.id) for one in there if one.id != key.id]
-    if not any((one.id, one.secret) == (key.id, key.secret) for one in there):
+    deletes = [("access-key", one.id) for one in there if one.id != key.id and not one.created_at]
+    wanted = given or bool(deletes) or world.revision == 0
+    if wanted and not any((one.id, one.secret) == (key.id, key.secret) for one in there):
         puts.append(key)
     change = Change(puts=tuple(puts), deletes=tuple(deletes), time=time.time())
     if change.empty:
