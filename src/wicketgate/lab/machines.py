@@ -20,7 +20,7 @@ _MS_BIND, _MS_REC = 4096, 16384
 
 
 def own_etc(hosts: dict[str, str]) -> None:
-    """Put a tmpfs over /etc whose entries lead to the host's, but for accounts, groups, hosts and name services.
+    """Put a tmpfs over /etc whose entries are the host's, but for accounts, groups, hosts and name services.
 
     `hosts`: name -> address. Only this mount namespace sees it. Nothing of the host is written to.
     """
@@ -40,8 +40,22 @@ def own_etc(hosts: dict[str, str]) -> None:
     Path("/etc/shadow").chmod(0o600)
     for entry in (ROOT / "etc").iterdir():
         if entry.name not in own:
-            target = entry.readlink() if entry.is_symlink() else entry
-            (Path("/etc") / entry.name).symlink_to(target)
+            _lead(Path("/etc") / entry.name, entry)
+
+
+def _lead(name: Path, entry: Path) -> None:
+    """Have a name in the new /etc lead to an entry of the one before: by a mount, for names may be gone in there.
+
+    A sandbox inside this one has a /run of its own, and finds by its /etc what this one does.
+    """
+    if entry.is_symlink():
+        name.symlink_to(entry.readlink())
+    elif entry.is_dir() or entry.is_file():
+        if entry.is_dir():
+            name.mkdir()
+        else:
+            name.touch()
+        _mount(str(entry), str(name), "", _MS_BIND | _MS_REC)
 
 
 def readable_python() -> tuple[str, dict[str, str]]:
