@@ -337,7 +337,7 @@ def test_names_resolve_when_acknowledged(running):
     with (PLACE / "hosts").open() as before:
         names = {line.split()[1] for line in before}
         assert {"api.wicketgate.test", dns_name(ENDPOINT)} <= names
-        for service in ("ec2", "iam", "sts", "ec2-instance-connect"):
+        for service in ("ec2", "iam", "sts", "ec2-instance-connect", "cloudtrail"):
             assert f"{service}.us-east-1.wicketgate.test" in names
         assert len([one for one in names if one.startswith(ENDPOINT)]) == 4
         without = msgspec.structs.replace(made(revision=2), endpoints=())

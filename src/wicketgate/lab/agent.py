@@ -48,7 +48,7 @@ START_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.005
 PAUSES: Final = 0.2, 10.0
 """Seconds before a machine that ended by itself is started again: the first time, and at most, doubling between."""
-API_NAMES: Final = ("ec2", "iam", "sts", "ec2-instance-connect")
+API_NAMES: Final = ("ec2", "iam", "sts", "ec2-instance-connect", "cloudtrail")
 
 
 _KEYS_IN: Final = ("instances", "pushed_keys")
