@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import sys
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -131,6 +132,22 @@ def test_secrets_are_not_on_the_disk_in_clear(place):
 def test_bad_settings(place, flags, words):
     """A wrong setting is one line that names it and what would be right; nothing is left running."""
     assert words in refused(*arguments(place, *flags))
+
+
+def test_interpreter_out_of_reach(place):
+    """An installation that only root can read is refused by the place that is closed."""
+    python, _ = readable()
+    closed = Path("/run/deployments/closed")
+    closed.mkdir(parents=True, exist_ok=True)
+    (closed / "python").symlink_to(python)
+    closed.chmod(0o700)
+    command = [str(closed / "python"), *arguments(place)[1:]]
+    words = refused(*command, PYTHONHOME="", PYTHONPATH=f"{readable()[1]['PYTHONPATH']}:{_packages()}")
+    assert f"{closed} cannot be read by everybody" in words
+
+
+def _packages():
+    return next(path for path in sys.path if path.endswith("site-packages"))
 
 
 def test_port_taken(place):

@@ -51,6 +51,7 @@ def command(config: str | None, print_config: bool, **flags: str | None) -> int:
         for name in configuration.ROOT_VARIABLES:  # netd has no use for them
             os.environ.pop(name, None)
         _check_privileges()
+        _check_readable()
         return _serve(chosen, (root.access_key_id, root.secret_access_key) if root else None)
     except WicketgateError as error:
         click.echo(f"wicketgate serve: {error}", err=True)
@@ -65,6 +66,20 @@ def _check_privileges() -> None:
             "it makes network namespaces and rulesets on this host, so it has to be started as root (its parts that "
             "face clients give all privileges up); without root there is: wicketgate lab"
         )
+
+
+def _check_readable() -> None:
+    """What faces clients runs with ids of its own, which must be able to read interpreter and package."""
+    import wicketgate
+    from wicketgate.model import FabricError
+
+    for path in (Path(sys.executable), Path(sys.prefix), Path(wicketgate.__file__)):
+        for place in (path, *path.parents):
+            if not place.stat().st_mode & (0o001 if place.is_dir() else 0o004):
+                raise FabricError(
+                    f"{place} cannot be read by everybody, and the processes that face clients run with ids of their "
+                    "own: install wicketgate where they can read it, such as a virtual environment in /opt"
+                )
 
 
 def _serve(chosen: Any, root: tuple[str, str] | None) -> int:
