@@ -613,7 +613,8 @@ class Serve:
 
     def _confined(self, user_id: int, module: str, config: Mapping[str, object]) -> list[str]:
         confine = [self.python, "-m", "wicketgate.kernel.confine", str(user_id)]
-        return [*confine, self.python, "-m", module, json.dumps(config)]
+        told = {**config, "log_level": self.configuration.log_level}
+        return [*confine, self.python, "-m", module, json.dumps(told)]
 
 
 def _without(world: World, hidden: frozenset[str]) -> World:

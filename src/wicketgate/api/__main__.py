@@ -137,10 +137,10 @@ async def _serve(config: ApiConfig, store: Store, feed: ipc.Feed, world: World, 
 
 def main() -> int:
     """Run; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, which ends us
     try:
         config = msgspec.json.decode(sys.argv[1], type=ApiConfig)
+        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         store = open_store(
             Path(config.store), key_file=Path(config.key_file) if config.key_file else None, identity=config.identity
         )

@@ -35,3 +35,5 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     domain: str
     own_certificate: bool = False
     """The operator has certificate files: issue none."""
+    log_level: str = "info"
+    """The least important messages to log, as the setting has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -89,6 +90,7 @@ def _serve(chosen: Any, root: tuple[str, str] | None) -> int:
     from wicketgate.daemon import Serve
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # our memory holds every secret there is
+    logging.basicConfig(level=chosen.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ}
     serve = Serve(
         configuration=chosen,

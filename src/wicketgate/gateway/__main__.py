@@ -71,10 +71,10 @@ class _Worker:
 
 def main() -> int:
     """Run one worker; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, and its going ends us
     try:
         config = _read_config()
+        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         if not config.allow_capabilities:
             check_unprivileged(Path("/proc/self/status").read_text())
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -37,6 +37,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     worker: int = 0
     head_timeout: float = 10.0
     """Seconds for TLS handshake and, again, for the request head."""
+    log_level: str = "info"
+    """The least important messages to log, as the setting has it."""
     allow_capabilities: bool = False
     """For tests run as root: start although the process holds capabilities."""
 

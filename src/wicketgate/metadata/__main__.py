@@ -37,10 +37,11 @@ async def run(config: MetadataConfig) -> None:
 
 def main() -> int:
     """Run; the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, and its going ends us
     try:
-        asyncio.run(run(_read_config()))
+        config = _read_config()
+        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        asyncio.run(run(config))
     except WicketgateError as error:
         sys.stderr.write(f"wicketgate metadata: {error}\n")
         return 1

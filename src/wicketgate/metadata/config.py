@@ -23,3 +23,5 @@ class MetadataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     signer_chain: str
     """PEM file: the certificate of the SSH signer. Read for every request, so that a renewed one counts at once. Where
     the process may not walk to it, `/proc/self/fd/N/<name>` of an inherited descriptor of its directory."""
+    log_level: str = "info"
+    """The least important messages to log, as the setting has it."""
