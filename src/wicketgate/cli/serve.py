@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import signal
@@ -123,14 +125,17 @@ def _listener(address: str, port: int) -> socket.socket:
     from wicketgate.model import FabricError
 
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((address, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise FabricError(f"cannot listen on {address} port {port}: {error.strerror}") from error
+    with contextlib.ExitStack() as undo:
+        try:
+            listener = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address, port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            no_family = error.errno == errno.EAFNOSUPPORT
+            more = ": this kernel has no IPv6, so leave it out of listen_addresses" if no_family else ""
+            raise FabricError(f"cannot listen on {address} port {port}: {error.strerror}{more}") from error
+        undo.pop_all()
     return listener
