@@ -169,6 +169,11 @@ def test_state_that_cannot_be_used(place):
     _set(file, "revision", "7")
     assert "damaged" in refused(*arguments(place))
     _set(file, "revision", before["revision"])
+    audit = place / "audit" / "api" / "api.jsonl"
+    audit.unlink(missing_ok=True)
+    audit.mkdir()  # whatever it is that cannot be written to
+    assert f"audit file {audit}: Is a directory" in refused(*arguments(place))
+    audit.rmdir()
     with serving(place):
         pass
 

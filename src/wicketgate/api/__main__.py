@@ -107,10 +107,10 @@ def _write_notes(store: Store, audit: AuditLog) -> None:
             audit.append(event)
 
 
-async def _serve(config: ApiConfig, store: Store, feed: ipc.Feed, world: World, signer: ssh_signer.SshSigner) -> None:
+async def _serve(
+    config: ApiConfig, store: Store, audit: AuditLog, feed: ipc.Feed, *, world: World, signer: ssh_signer.SshSigner
+) -> None:
     loop = asyncio.get_running_loop()
-    audit = AuditLog(Path(config.audit_file))
-    audit.start()
     _write_notes(store, audit)
     writer = Writer(store, feed, world)
     paths: Sequence[Path] = [Path(config.audit_file), *(Path(f"/proc/self/fd/{fd}") for fd in config.other_audit_fds)]
@@ -144,12 +144,14 @@ def main() -> int:
         store = open_store(
             Path(config.store), key_file=Path(config.key_file) if config.key_file else None, identity=config.identity
         )
+        audit = AuditLog(Path(config.audit_file))
+        audit.start()  # before `serve` is told that there is an API
         feed = ipc.Feed("serve", socket.socket(fileno=config.feed_fd), ACKNOWLEDGE_SECONDS)
         signer = ssh_signer.ensure(_Vault(store), config.identity.region, config.domain)
         world = _open(config, store, feed, signer)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each gateway worker may hand on many connections
-        uvloop.run(_serve(config, store, feed, world, signer))
+        uvloop.run(_serve(config, store, audit, feed, world=world, signer=signer))
         store.close()
     except WicketgateError as error:
         sys.stderr.write(f"wicketgate api: {error}\n")
