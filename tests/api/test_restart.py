@@ -43,6 +43,9 @@ def test_stop_and_start(deployment, ec2, iam):
     interface = ec2.create_network_interface(**token)["NetworkInterface"]
     user = User(deployment, iam)
     user.may(allow("ec2:DescribeVpcs"))
+    for number in range(5):  # enough for a second page, whether or not other tests have made groups
+        name = f"page-{number}"
+        ec2.create_security_group(GroupName=name, Description=name, VpcId=made["vpc-11111111111111111"])
     page = ec2.describe_security_groups(MaxResults=5)
     before = everything(ec2)
 
