@@ -65,6 +65,8 @@ async def hand_on(path: str, transport: Any, source_ip: str, tls_version: str, d
 
     The client's transport is paused when this is called. Raises OSError when the API process cannot be reached.
     """
+    if transport.is_closing():  # nobody would tell us of its end any more
+        return
     client = ClientSide(transport)
     transport.set_protocol(client)
     loop = asyncio.get_running_loop()

@@ -1,0 +1,34 @@
+"""Connections handed on to the API process: who is gone keeps no place. Real sockets."""
+
+import asyncio
+
+import uvloop
+
+from wicketgate.gateway import handover
+
+
+class Given(asyncio.Protocol):
+    """The client's connection as the gateway has it before it is handed on."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def connection_made(self, transport):
+        transport.pause_reading()
+        self.made.set_result(transport)
+
+
+def test_a_client_that_is_gone_already(tmp_path):
+    """Nothing is asked of the API process, and no place is kept."""
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        made = loop.create_future()
+        server = await loop.create_server(lambda: Given(made), "127.0.0.1", 0)
+        await asyncio.open_connection(*server.sockets[0].getsockname())
+        transport = await made
+        transport.abort()
+        await asyncio.sleep(0.05)
+        await asyncio.wait_for(handover.hand_on(str(tmp_path / "none"), transport, "192.0.2.7", "", b""), 5)
+
+    uvloop.run(scenario())
