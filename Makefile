@@ -1,9 +1,11 @@
 # Everything a person or a CI system runs. Each target finds or installs what it needs: see scripts/bootstrap.
 #   VENV=DIR      where the Python environment is kept (default .venv)
 #   ARGS="..."    more arguments for pytest, the lab or the benchmark
+#   TIERS="..."   the directories of tests that `make test-net` runs
 
 VENV ?= .venv
 ARGS ?=
+TIERS ?= tests/net tests/api tests/e2e
 PYTHON = $(VENV)/bin/python
 BOOTSTRAP = scripts/bootstrap
 
@@ -32,7 +34,7 @@ test-net: ## run the network and the end-to-end tests, each in a sandbox of its 
 	@$(PYTHON) -m tests.stockcli >/dev/null # inside the sandbox there is no way to download clients
 	@$(PYTHON) -m tests.otherclients >/dev/null
 	@failed=0; \
-	for tests in tests/net tests/api tests/e2e; do \
+	for tests in $(TIERS); do \
 	  $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m pytest $$tests $(ARGS) || failed=1; \
 	done; \
 	exit $$failed
