@@ -209,3 +209,13 @@ def test_a_changed_role_changes_its_sessions():
     world, key, _ = assume()
     world, _ = run(world, "DeleteRolePolicy", RoleName="ops", PolicyName="Own")
     assert not may(world, key, "ec2:DescribeVpcs").allowed
+
+
+def test_sessions_have_an_end_of_number(monkeypatch):
+    """Nobody fills the memory of all processes with sessions; those that ended do not count."""
+    before = sum(key.expires is not None and key.expires > NOW for key in WORLD.access_keys)
+    monkeypatch.setattr("wicketgate.control.identity.sts.MAX_SESSIONS", before + 1)
+    world, key, _ = assume()
+    code, words, _ = refused(world, "AssumeRole", "alice", RoleArn=OPS, RoleSessionName="s2")
+    assert code == "Throttling" and f"There are {before + 1} sessions of roles" in words
+    assert assume(world, now=key.expires)[1] is not None

@@ -33,6 +33,8 @@ PACKED_SIZE: Final = 2048
 """Characters of session policies and tags together."""
 EXPIRED_KEPT: Final = 3600
 """Seconds that an ended session's key is kept, so that its use is still answered with ExpiredToken."""
+MAX_SESSIONS: Final = 10_000
+"""Sessions at once: each is known to every process until it ends, so their number has to have an end."""
 _NOT_OFFERED: Final = ("SerialNumber", "TokenCode", "SourceIdentity", "ProvidedContexts", "TransitiveTagKeys")
 _role_arn = re.compile(r"arn:[a-z-]+:iam::[0-9]{12}:role/(?:.*/)?([^/]+)").fullmatch
 
@@ -54,11 +56,13 @@ def assume_role(call: Call) -> Outcome:
     """Temporary credentials of a role's session.
 
     Raises AccessDenied (also for a role that does not exist), ValidationError, MalformedPolicyDocument,
-    PackedPolicyTooLarge.
+    PackedPolicyTooLarge; Throttling while there are too many sessions.
     """
     principal, role = _authorized(call)
     tags = _session_tags(call, role)
     policies = _session_policies(call)
+    if sum(one.expires is not None and one.expires > call.now for one in call.world.access_keys) >= MAX_SESSIONS:
+        raise ApiError("Throttling", f"There are {MAX_SESSIONS} sessions of roles. Try again when some have ended.")
     packed = _packed_size(call, policies, tags)
     expires = int(call.now) + _duration(call, principal, role)
     key = AccessKey(
