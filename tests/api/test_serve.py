@@ -279,3 +279,31 @@ def _children(parent):
 
 def _words(pid):
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("level", "debug", "warnings"), [("debug", True, True), ("info", False, True), ("error", False, False)]
+)
+def test_log_level(place, level, debug, warnings):
+    """Of a client without TLS the gateway speaks at `debug`; of an audit file with half a line two processes warn."""
+    given = {"WICKETGATE_ROOT_ACCESS_KEY_ID": ROOT[0], "WICKETGATE_ROOT_SECRET_ACCESS_KEY": ROOT[1]}
+    with serving(place, **given):
+        client(place, "sts", *ROOT).get_caller_identity()
+    for name in ("api/api", "gateway/gateway-0"):
+        with (place / "audit" / f"{name}.jsonl").open("ab") as file:
+            file.write(b'{"eventVersion"')
+    with serving(place, "--log-level", level, **given):
+        with socket.create_connection(("127.0.0.1", int(PORT)), timeout=5) as plain:
+            plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            plain.recv(100)
+        assert _said(place, "gateway-0", "no TLS with a client") is debug
+        assert [_said(place, name, "half line") for name in ("gateway-0", "api")] == [warnings, warnings]
+
+
+def _said(directory, process, words):
+    """Whether a process's log says something within a moment."""
+    log = directory / "logs" / f"{process}.log"
+    deadline = time.monotonic() + 1
+    while words not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return words in log.read_text()
