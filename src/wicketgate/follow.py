@@ -39,4 +39,3 @@ async def follow(sock: socket.socket, enforce: Callable[[World], None]) -> None:
         return
     finally:
         writer.close()
-
