@@ -16,7 +16,7 @@ from wicketgate.kernel import netns
 from wicketgate.kernel.dial import IP_TRANSPARENT, dial
 from wicketgate.kernel.fabric import Fabric
 from wicketgate.model import apply_change
-from wicketgate.model.world import EndpointSettings
+from wicketgate.model.resources import EndpointSettings
 
 OWN = "10.0.1.10"
 WEB_1, WEB_2 = "10.0.1.11", "10.0.1.12"

@@ -18,7 +18,7 @@ from wicketgate.model import (
     World,
     apply_change,
 )
-from wicketgate.model.world import EndpointSettings
+from wicketgate.model.resources import EndpointSettings
 
 VPC, OTHER_VPC = "vpc-11111111111111111", "vpc-22222222222222222"
 DEFAULT, WEB = "sg-10000000000000000", "sg-11111111111111111"

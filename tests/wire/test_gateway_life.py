@@ -34,7 +34,7 @@ from tests.wire.gateway_harness import (
     upgrade,
 )
 from wicketgate.model import Settings, World
-from wicketgate.model.world import EndpointSettings
+from wicketgate.model.resources import EndpointSettings
 from wicketgate.tunnel import UNABLE, DialReply
 
 

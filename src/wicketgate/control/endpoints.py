@@ -25,7 +25,7 @@ from wicketgate.control.regions import DOMAIN
 from wicketgate.control.resources import ENDPOINT, SUBNET, found, interface_of, moment
 from wicketgate.model import ApiError, Change, Endpoint, NetworkInterface, Subnet, World
 from wicketgate.model.change import Resource
-from wicketgate.model.world import EndpointSettings
+from wicketgate.model.resources import EndpointSettings
 from wicketgate.tunnel.names import SERVICE_LABEL, public_names
 
 MAX_GROUPS: Final = 16

@@ -27,7 +27,7 @@ from wicketgate.control.instance_answers import instance_or_ended
 from wicketgate.control.regions import zone_of
 from wicketgate.control.ssh_keys import KeyProblem, key_line
 from wicketgate.model import ApiError, Instance, World
-from wicketgate.model.world import PushedKey
+from wicketgate.model.resources import PushedKey
 
 LIFE: Final = 60.0
 """Seconds (EC2 User Guide, "Connect to a Linux instance using EC2 Instance Connect")."""

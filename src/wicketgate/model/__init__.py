@@ -15,8 +15,7 @@ from wicketgate.model.errors import (
     WicketgateError,
     WorldError,
 )
-from wicketgate.model.verdict import Step, Verdict
-from wicketgate.model.world import (
+from wicketgate.model.resources import (
     CONNECTABLE_STATES,
     PROTOCOL_NUMBERS,
     AccessKey,
@@ -36,8 +35,9 @@ from wicketgate.model.world import (
     User,
     UserGroup,
     Vpc,
-    World,
 )
+from wicketgate.model.verdict import Step, Verdict
+from wicketgate.model.world import World
 
 __all__ = [
     "CONNECTABLE_STATES",

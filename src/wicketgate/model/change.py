@@ -6,7 +6,7 @@ import msgspec
 
 from wicketgate.model.check import check_change
 from wicketgate.model.errors import WorldError
-from wicketgate.model.world import (
+from wicketgate.model.resources import (
     AccessKey,
     Endpoint,
     Instance,
@@ -20,8 +20,8 @@ from wicketgate.model.world import (
     User,
     UserGroup,
     Vpc,
-    World,
 )
+from wicketgate.model.world import World
 
 Resource = (
     Vpc

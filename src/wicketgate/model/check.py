@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wicketgate.model.errors import WorldError
 
 if TYPE_CHECKING:  # World itself calls us
-    from wicketgate.model.world import (
+    from wicketgate.model.resources import (
         Endpoint,
         NetworkInterface,
         Role,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # World itself calls us
         Subnet,
         User,
         UserGroup,
-        World,
     )
+    from wicketgate.model.world import World
 
 NETWORK = ("vpcs", "subnets", "groups", "interfaces", "instances", "endpoints")
 IDENTITY = ("users", "user_groups", "roles", "managed_policies", "access_keys")

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from wicketgate.model import Endpoint, Subnet, Vpc, World
-from wicketgate.model.world import IPv4or6Address
+from wicketgate.model.resources import IPv4or6Address
 
 _SPECIAL: Final = tuple(
     (ipaddress.IPv4Network(block), words)

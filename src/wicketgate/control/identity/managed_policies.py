@@ -30,7 +30,7 @@ from wicketgate.control.identity.common import (
     unique_id,
 )
 from wicketgate.model import ApiError, ManagedPolicy, PolicyVersion, World
-from wicketgate.model.world import aws_managed_policies
+from wicketgate.model.resources import aws_managed_policies
 
 
 def attachment_count(world: World, arn: str) -> int:
