@@ -52,6 +52,9 @@ ACKNOWLEDGE_SECONDS = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
 START_SECONDS = 60.0
 """How long the API process may take to open its store and say what there is."""
+QUICK_END_SECONDS = 1.0
+"""A process that lived shorter than this does not work; the next one waits, twice as long each time."""
+LONGEST_PAUSE_SECONDS = 5.0
 RESTART_SECONDS = 0.2
 """Pause before a child that ended is started again."""
 TROUBLE_SECONDS = 2.0
@@ -79,6 +82,12 @@ class Child:
     feed: ipc.Feed | None = None
     revision: int | None = None
     """The World that it is known to enforce."""
+    _started: float = 0.0
+    _pause: float = 0.0
+
+    def may_start(self, now: float) -> bool:
+        """Whether it is time to start it again; `now` is of the monotonic clock. One that worked starts at once."""
+        return now >= self._started + self._pause
 
     def start(self) -> None:
         """Start the process with a new feed."""
@@ -90,6 +99,11 @@ class Child:
         if self.feed is not None:
             self.feed.close()
             self.feed = None
+        now = time.monotonic()
+        lived = now - self._started - self._pause if self._started else QUICK_END_SECONDS
+        quick = lived < QUICK_END_SECONDS
+        self._pause = min(max(2 * self._pause, RESTART_SECONDS), LONGEST_PAUSE_SECONDS) if quick else 0.0
+        self._started = now
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with self.log.open("ab") as log, theirs:
             self.revision = None
@@ -436,11 +450,13 @@ class Serve:
                 if self._stopping.is_set():
                     return
                 if not child.alive():
+                    if not child.may_start(time.monotonic()):
+                        continue
                     child.start()
                 if child.revision != self.world.revision:
                     with contextlib.suppress(FabricError):  # its log says why; the next round tries again
                         child.send(self.world)
-        if not self.api.alive():
+        if not self.api.alive() and self.api.may_start(time.monotonic()):
             self._restart_api()
 
     def _thread(self, name: str, target: Callable[[], None]) -> None:
