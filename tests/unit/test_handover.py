@@ -32,3 +32,16 @@ def test_a_client_that_is_gone_already(tmp_path):
         await asyncio.wait_for(handover.hand_on(str(tmp_path / "none"), transport, "192.0.2.7", "", b""), 5)
 
     uvloop.run(scenario())
+
+
+def test_nobody_takes_all_places():
+    """One address, and one IPv6 /64, gets 128 places; others still get theirs, 1,024 in all; what ends is free."""
+    places = handover.Places()
+    assert [places.take("192.0.2.1") for _ in range(129)] == [True] * 128 + [False]
+    assert [places.take(f"2001:db8::{number:x}") for number in range(1, 130)] == [True] * 128 + [False]
+    assert places.take("2001:db8:0:1::1")
+    for number in range(2, 8):
+        assert all(places.take(f"192.0.2.{number}") for _ in range(128 if number < 7 else 127))
+    assert not places.take("198.51.100.1")
+    places.give_back("192.0.2.1")
+    assert places.take("198.51.100.1")

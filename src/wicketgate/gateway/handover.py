@@ -10,13 +10,44 @@ connection that waits: `serve` keeps its listening socket.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import struct
+from collections import Counter
 from typing import Any, Final
 
 _LENGTH: Final = struct.Struct("!H")
 MAX_API_CONNECTIONS: Final = 1024
 """Of one worker. More are answered 503, so that they cannot keep anybody from a tunnel."""
+MAX_PER_SOURCE: Final = 128
+"""Of one worker, from one IPv4 address or one IPv6 /64: nobody alone keeps the others from the APIs."""
+
+
+class Places:
+    """Who has how many of the connections that are handed on."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()
+
+    def take(self, source_ip: str) -> bool:
+        """Take a place for a client; False when it, or everybody together, has as many as there may be."""
+        source = _network(source_ip)
+        if self._taken.total() >= MAX_API_CONNECTIONS or self._taken[source] >= MAX_PER_SOURCE:
+            return False
+        self._taken[source] += 1
+        return True
+
+    def give_back(self, source_ip: str) -> None:
+        """A connection is over."""
+        source = _network(source_ip)
+        self._taken[source] -= 1
+        if not self._taken[source]:
+            del self._taken[source]
+
+
+def _network(source_ip: str) -> str:
+    """What counts as one client: an IPv6 host has a whole /64 to call from."""
+    return str(ipaddress.ip_network(f"{source_ip}/64", strict=False)) if ":" in source_ip else source_ip
 
 
 class _Side(asyncio.Protocol):

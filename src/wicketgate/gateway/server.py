@@ -70,7 +70,7 @@ class Gateway:
         self.judge = judge
         self.head_timeout = head_timeout
         self._api_socket = api_socket
-        self._api_connections = 0
+        self._api_places = handover.Places()
         self._admit = admit
         self._tls = tls
         self._listeners: list[socket.socket] = []
@@ -201,7 +201,7 @@ class Gateway:
         if not self._api_socket:
             return False
         self.no_stranger(connection)
-        if self._api_connections >= handover.MAX_API_CONNECTIONS:
+        if not self._api_places.take(connection.source_ip):
             connection.refuse_bare(503)
             return True
         connection.transport.pause_reading()
@@ -212,14 +212,13 @@ class Gateway:
         transport = connection.transport
         secured = transport.get_extra_info("ssl_object")
         version = (secured.version() or "") if secured is not None else ""
-        self._api_connections += 1
         try:
             await handover.hand_on(self._api_socket, transport, connection.source_ip, version, data)
         except OSError as error:
             _logger.error("the API process cannot be reached: %s", error)
             connection.refuse_bare(503)
         finally:
-            self._api_connections -= 1
+            self._api_places.give_back(connection.source_ip)
 
     def decide(self, connection: HeadProtocol, request: Head, early: bytes) -> None:
         """Admit or refuse one request; the answer follows once its audit record is on disk."""
