@@ -9,6 +9,7 @@ each with 8 bytes, the revision now in force, or `2**64 - 1` followed by a frame
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 
@@ -143,6 +144,12 @@ class Feed:
         if answered != revision:
             self.close()
             raise FeedError(f"{self.name} answered revision {answered} to {revision}")
+
+    def wait_for_end(self) -> None:
+        """Return when the other side is gone; for a thread of its own, beside the one that publishes."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLRDHUP)  # and, always, POLLHUP and POLLERR
+        poll.poll()
 
     def close(self) -> None:
         """End the feed, and with it the process."""

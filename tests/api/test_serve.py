@@ -307,3 +307,19 @@ def _said(directory, process, words):
     while words not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.02)
     return words in log.read_text()
+
+
+def test_serve_killed_while_nothing_is_asked(place):
+    """With `serve` killed its processes end by themselves, idle as they are, and the next one starts at once."""
+    given = {"WICKETGATE_ROOT_ACCESS_KEY_ID": ROOT[0], "WICKETGATE_ROOT_SECRET_ACCESS_KEY": ROOT[1]}
+    with serving(place, **given) as process:
+        client(place, "sts", *ROOT).get_caller_identity()
+        children = _children(process.pid)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in children):
+            assert time.monotonic() < deadline, [_words(pid) for pid in children if Path(f"/proc/{pid}").exists()]
+            time.sleep(0.05)
+    with serving(place, **given):
+        client(place, "sts", *ROOT).get_caller_identity()

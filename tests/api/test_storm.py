@@ -23,7 +23,7 @@ CALLS = int(os.environ.get("WICKETGATE_STORM_CALLS", "1000"))
 CLIENTS = 8
 KILLS = ("wicketgate.api", "wicketgate.netd", "serve")
 PAUSE = 0.7
-"""Seconds between two kills, from the moment that the one before is made good."""
+"""Seconds between two kills, from the moment that the one before is made good: a Change gets through again."""
 GIVEN = {"WICKETGATE_ROOT_ACCESS_KEY_ID": ROOT[0], "WICKETGATE_ROOT_SECRET_ACCESS_KEY": ROOT[1]}
 UNSURE = (botocore.exceptions.HTTPClientError, botocore.parsers.ResponseParserError)
 
@@ -35,6 +35,8 @@ class Storm:
         self.place = place
         self.process = None
         self.kills = Counter()
+        self.vpc = ""
+        self.own_calls = 0
         self.over = threading.Event()
 
     def start(self):
@@ -63,6 +65,20 @@ class Storm:
                     os.kill(pid, signal.SIGKILL)
             self.kills[name] += 1
             turn += 1
+            self.wait_until_made_good(turn)
+
+    def wait_until_made_good(self, turn):
+        """Return when a Change is acknowledged."""
+        ec2 = client(self.place, "ec2", *ROOT)
+        deadline = time.monotonic() + 60
+        while True:
+            self.own_calls += 1
+            try:
+                ec2.create_tags(Resources=[self.vpc], Tags=[{"Key": "turn", "Value": str(turn)}])
+                return
+            except (*UNSURE, botocore.exceptions.EndpointConnectionError, botocore.exceptions.ClientError):
+                assert time.monotonic() < deadline, "it does not come back"
+                time.sleep(0.05)
 
     def stop(self):
         """End it in order."""
@@ -186,6 +202,7 @@ def test_storm():
     storm = Storm(place)
     storm.start()
     vpc = client(place, "ec2", *ROOT).create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+    storm.vpc = vpc
     callers = [Caller(place, vpc, number, CALLS // CLIENTS) for number in range(CLIENTS)]
     threads = [threading.Thread(target=caller.run) for caller in callers]
     killer = threading.Thread(target=storm.kill_in_turn)
@@ -210,7 +227,7 @@ def test_storm():
     assert sum(len(caller.acknowledged) for caller in callers) >= CALLS * 0.5
     _compare(callers, found, there)
     _compare_kernel(place, vpc)
-    _compare_audit(place, callers)
+    _compare_audit(place, callers, storm.own_calls)
 
 
 def pages(ec2, operation, member, vpc):
@@ -258,14 +275,14 @@ def _compare_kernel(place, vpc):
     fabric.close()
 
 
-def _compare_audit(place, callers):
+def _compare_audit(place, callers, others):
     """Each acknowledged call has its one line; every other line is of a call whose outcome nobody was told."""
     lines = Counter(
         json.loads(line)["requestID"] for line in (place / "audit" / "api" / "api.jsonl").read_text().splitlines()
     )
     acknowledged = [one for caller in callers for one in caller.acknowledged]
     assert all(lines[one] == 1 for one in acknowledged), "an acknowledged call has no line, or two"
-    around = 8  # the calls before and after the storm
+    around = 8 + others  # the calls before and after the storm, and those of who kills
     assert len(lines) - len(acknowledged) <= sum(caller.unsure for caller in callers) + around
     store = open_store(place / "store")
     committed = {one.change.request_id for one in store.changes() if one.change.request_id}

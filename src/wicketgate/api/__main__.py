@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,6 +109,13 @@ def _write_notes(store: Store, audit: AuditLog) -> None:
             audit.append(event)
 
 
+def _end_with(feed: ipc.Feed, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    """End when `serve` is gone."""
+    feed.wait_for_end()
+    with contextlib.suppress(RuntimeError):  # the loop is closed: we are ending already
+        loop.call_soon_threadsafe(ended.set)
+
+
 async def _serve(
     config: ApiConfig, store: Store, audit: AuditLog, feed: ipc.Feed, *, world: World, signer: ssh_signer.SshSigner
 ) -> None:
@@ -123,6 +132,8 @@ async def _serve(
     )
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
+    # An API process that outlived `serve` unnoticed would keep the store from the next one.
+    threading.Thread(target=_end_with, args=(feed, loop, ended), name="watch feed", daemon=True).start()
     ticking = loop.create_task(writer.tick())
     try:
         await ended.wait()
