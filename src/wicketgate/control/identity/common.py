@@ -307,6 +307,21 @@ def asks_about(kind: Kind) -> Callable[[Call], Sequence[Ask]]:
     return lambda call: (ask_identity(kind, call, call.parameters[kind.parameter]),)
 
 
+def asks_move(kind: Kind) -> Callable[[Call], Sequence[Ask]]:
+    """Asks about an identity that gets another name or path: where it is and where it goes (IAM API, UpdateUser)."""
+
+    def asks(call: Call) -> Sequence[Ask]:
+        old = call.parameters[kind.parameter]
+        before = ask_identity(kind, call, old)
+        found = kind.find(call.world, old)
+        name = call.parameters.get(f"New{kind.parameter}") or old
+        path = call.parameters.get("NewPath") or (found.path if found is not None else "/")
+        arn = iam_arn(call.world, f"{kind.word}{path}{name}")
+        return (before,) if arn == before.resource else (before, Ask(before.action, arn, before.context))
+
+    return asks
+
+
 def asks_create(resource: str, parameter: str, tagging: str = "") -> Callable[[Call], Sequence[Ask]]:
     """Asks about something to be made, and, if the call gives it tags, whether the caller may tag (`iam:TagUser`)."""
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from wicketgate.control.call import Ask, Call, Outcome, operation
+from wicketgate.control.call import Call, Outcome, operation
 from wicketgate.control.identity.common import (
     GROUP,
     IAM_QUOTAS,
     USER,
     IamQuotas,
     arn_of,
-    ask_identity,
     asks_about,
     asks_create,
+    asks_move,
     below_prefix,
     check_deletable,
     check_name_free,
     check_quota,
     delete_conflict,
     group_named,
-    iam_arn,
     moment,
     paged,
     path_of,
@@ -83,17 +81,7 @@ def list_groups_for_user(call: Call) -> Outcome:
     return Outcome({"Groups": [_answer(call.world, group) for group in shown], **more})
 
 
-def _ask_update(call: Call) -> Sequence[Ask]:
-    parameters = call.parameters
-    before = ask_identity(GROUP, call, parameters["GroupName"])
-    group = call.world.user_group(parameters["GroupName"])
-    name = parameters.get("NewGroupName") or parameters["GroupName"]
-    path = parameters.get("NewPath") or (group.path if group is not None else "/")
-    arn = iam_arn(call.world, f"group{path}{name}")
-    return (before,) if arn == before.resource else (before, Ask(before.action, arn, before.context))
-
-
-@operation("iam", asks=_ask_update)
+@operation("iam", asks=asks_move(GROUP))
 def update_group(call: Call) -> Outcome:
     """A new name, a new path, or both; its users stay in it. Raises EntityAlreadyExists."""
     group = group_named(call.world, call.parameters["GroupName"])

@@ -17,6 +17,7 @@ from wicketgate.control.identity.common import (
     ask_identity,
     asks_about,
     asks_create,
+    asks_move,
     below_prefix,
     check_deletable,
     check_name_free,
@@ -109,18 +110,7 @@ def list_users(call: Call) -> Outcome:
     return Outcome({"Users": [user_answer(call.world, user) for user in shown], **more})
 
 
-def _ask_update(call: Call) -> Sequence[Ask]:
-    """A user that moves is asked about where it is and where it goes (IAM API Reference, UpdateUser)."""
-    parameters = call.parameters
-    before = ask_identity(USER, call, parameters["UserName"])
-    user = call.world.user(parameters["UserName"])
-    name = parameters.get("NewUserName") or parameters["UserName"]
-    path = parameters.get("NewPath") or (user.path if user is not None else "/")
-    arn = iam_arn(call.world, f"user{path}{name}")
-    return (before,) if arn == before.resource else (before, Ask(before.action, arn, before.context))
-
-
-@operation("iam", asks=_ask_update)
+@operation("iam", asks=asks_move(USER))
 def update_user(call: Call) -> Outcome:
     """A new name, a new path, or both. Its access keys stay its own. Raises EntityAlreadyExists."""
     user = user_named(call.world, call.parameters["UserName"])
