@@ -46,8 +46,8 @@ METADATA_UID = 64914
 """The same for instance metadata, which owns nothing."""
 IDENTITIES = frozenset({"user", "user-group", "role", "policy", "access-key"})
 """Kinds that only those need to know who decide by them."""
-NETD_NEEDS_NOT = IDENTITIES | {"pushed-key"}
-GATEWAY_NEEDS_NOT = frozenset({"pushed-key"})
+NETD_NEEDS_NOT = IDENTITIES | {"pushed-key", "prefix-list-version"}
+GATEWAY_NEEDS_NOT = frozenset({"pushed-key", "prefix-list-version"})
 ACKNOWLEDGE_SECONDS = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
 START_SECONDS = 60.0

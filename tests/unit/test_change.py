@@ -17,8 +17,13 @@ from wicketgate.model import (
     ManagedPolicy,
     NetworkInterface,
     PolicyVersion,
+    PrefixList,
+    PrefixListEntry,
+    PrefixListVersion,
     PushedKey,
     Role,
+    Route,
+    RouteTable,
     SecurityGroup,
     SecurityGroupRule,
     Settings,
@@ -26,6 +31,7 @@ from wicketgate.model import (
     User,
     UserGroup,
     Vpc,
+    VpcPeeringConnection,
     World,
     WorldError,
     apply_change,
@@ -45,6 +51,10 @@ FIELDS = {
     "policy": "managed_policies",
     "access-key": "access_keys",
     "pushed-key": "pushed_keys",
+    "prefix-list": "prefix_lists",
+    "prefix-list-version": "prefix_list_versions",
+    "vpc-peering-connection": "peerings",
+    "route-table": "route_tables",
 }
 
 
@@ -69,14 +79,17 @@ class _Maker:
     def vpc(self):
         number = self.random.randrange(3)
         bad = self.random.choice(["10.0.0.0/33", "10.9.0.0/16"])
-        return Vpc(id=f"vpc-{number}", cidr_block=self._rarely(bad, f"10.{number}.0.0/16"))
+        six = self.random.choice([(), (f"fd00:{number}::/56",), (self._rarely("fd00::/56%1", f"fd00:{number}::/56"),)])
+        return Vpc(id=f"vpc-{number}", cidr_block=self._rarely(bad, f"10.{number}.0.0/16"), ipv6_cidr_blocks=six)
 
     def subnet(self):
         number = self.random.randrange(6)
         vpc = self._rarely(1 - number % 2, number % 2)
         bad = self.random.choice(["10.0.2.0/23", "nonsense", "10.9.0.0/24"])
         cidr = self._rarely(bad, f"10.{self._rarely(1 - vpc, vpc)}.{number}.0/24")
-        return Subnet(id=f"subnet-{number}", vpc_id=f"vpc-{vpc}", cidr_block=cidr)
+        six = self._rarely("fd00:0:0:9::/64", f"fd00:{vpc}:0:{number}::/64") if self.random.random() < 0.3 else ""
+        cidr = self._rarely("", cidr)
+        return Subnet(id=f"subnet-{number}", vpc_id=f"vpc-{vpc}", cidr_block=cidr, ipv6_cidr_block=six)
 
     def group(self):
         number = self.random.randrange(6)
@@ -86,7 +99,9 @@ class _Maker:
 
     def _rule(self, number):
         other = self._rarely(self._any("sg", 6), self._group_of(number % 2))
-        peer = self.random.choice([{"cidr_ipv4": "10.0.0.0/8"}, {"referenced_group_id": other}])
+        far = {"referenced_group_id": self._any("sg", 6), "referenced_vpc_id": f"vpc-{1 - number % 2}"}
+        listed = {"prefix_list_id": self._there("prefix_lists", "pl", 3)}
+        peer = self.random.choice([{"cidr_ipv4": "10.0.0.0/8"}, {"referenced_group_id": other}, far, listed])
         ports = {"from_port": 1, "to_port": self._rarely(0, 1)}
         return SecurityGroupRule(id=self._any("sgr", 99), is_egress=False, ip_protocol="tcp", **peer, **ports)
 
@@ -101,6 +116,10 @@ class _Maker:
             private_ip_address=f"10.{vpc}.{subnet}.{place}",
             link=self._rarely("lo", f"l{self._rarely(5, number)}"),
             group_ids=self._rarely((), (self._rarely("sg-0", self._group_of(vpc)),)),
+            secondary_ip_addresses=self._rarely((f"10.{vpc}.{subnet}.{self.random.randrange(4, 9)}",), ()),
+            ipv6_addresses=self._rarely((f"fd00:{vpc}:0:{subnet}::{self.random.randrange(3, 6)}",), ()),
+            attached_to=self._rarely(self._any("i", 3), ""),
+            device_index=self.random.randrange(1, 3),
         )
 
     def _group_of(self, vpc):
@@ -117,6 +136,36 @@ class _Maker:
             interface_id=self._there("interfaces", "eni", 6),
             dns_name="door",
             index=self._rarely(0, self.random.randrange(1, 5)),
+            ip_address_type=self._rarely("dualstack", "ipv4"),
+        )
+
+    def prefix_list(self):
+        entries = (PrefixListEntry(cidr=f"10.{one}.0.0/16") for one in (1, self._rarely(1, 2)))
+        family = self._rarely("IPv6", "IPv4")
+        return PrefixList(id=self._any("pl", 3), name="n", max_entries=9, address_family=family, entries=tuple(entries))
+
+    def prefix_list_version(self):
+        return PrefixListVersion(id=self._any("pl-0:", 3), prefix_list_id="pl-0", number=1)
+
+    def peering(self):
+        return VpcPeeringConnection(
+            id=self._any("pcx", 3),
+            requester_vpc_id=self._rarely("vpc-1", "vpc-0"),
+            accepter_vpc_id=self._any("vpc", 2),
+            link=f"{self._rarely('l', 'p')}{self.random.randrange(3)}",
+            status=self.random.choice(["active", "active", "pending-acceptance", "rejected", "deleted"]),
+        )
+
+    def route_table(self):
+        number = self.random.randrange(4)
+        bad = self.random.choice(["subnet-0", "subnet-1"])
+        destinations = {"10.8.0.0/16", self._rarely("nonsense", "fd00:9::/56")}
+        return RouteTable(
+            id=f"rtb-{number}",
+            vpc_id=f"vpc-{self._rarely(1 - number % 2, number % 2)}",
+            main=number < 2,
+            subnet_ids=(self._rarely(bad, f"subnet-{number % 2 + 2 * self.random.randrange(3)}"),),
+            routes=tuple(Route(destination=one, peering_id="pcx-0") for one in destinations),
         )
 
     def user(self):
@@ -159,6 +208,7 @@ class _Maker:
             + [self.instance, self.endpoint] * 2
             + [self.user, self.user_group, self.role, self.managed_policy]
             + [self.access_key, self.pushed_key, self.settings]
+            + [self.prefix_list, self.prefix_list_version, self.peering, self.route_table]
         )
         self.world = world
         puts = [self.random.choice(makers)() for _ in range(self.random.choice([0, 1, 1, 1, 2, 3]))]
@@ -188,6 +238,7 @@ def _rich():
             for n in range(4)
         ),
         instances=(Instance(id="i-0", interface_id="eni-0"),),
+        prefix_lists=(PrefixList(id="pl-0", name="n", address_family="IPv4", max_entries=2),),
         endpoints=(Endpoint(id="eice-0", subnet_id="subnet-1", interface_id="eni-1", dns_name="door"),),
         users=(User(name="user-0", id="AIDA", groups=("group-0",), attached=("arn-0",)),),
         user_groups=(UserGroup(name="group-0", id="AGPA"),),
@@ -226,6 +277,8 @@ def _looked_up(world):
         [world.interfaces_of_vpc(f"vpc-{number}") for number in range(2)],
         [world.interface_at(*place) for place in places],
         [(world.endpoint_of_interface(one), world.instance_of_interface(one)) for one in interfaces],
+        [world.active_peerings(f"vpc-{number}") for number in range(2)],
+        [world.interfaces_of_instance(one) for one in world.instances],
     )
 
 
@@ -240,7 +293,7 @@ def test_incremental_check_is_the_whole_check():
     """On random Worlds and Changes, good and bad, both refuse the same ones, and the Worlds and look-ups are equal."""
     seen, refused = Counter(), Counter()
 
-    @settings(max_examples=200, deadline=None, database=None)
+    @settings(max_examples=300, deadline=None, database=None)
     @given(st.integers(0, 2**64))
     def walk(seed):
         maker, world = _Maker(Random(seed)), _rich()

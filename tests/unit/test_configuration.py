@@ -45,6 +45,8 @@ OTHER: dict[str, Any] = {
     "connect_timeout": 2.5,
     "url_reuse": "once",
     "unpreservable_client": "endpoint-address",
+    "preserve_client_ipv6": True,
+    "revocation": "immediate",
     "groups_per_interface": 6,
     "rules_per_interface": 1001,
 }

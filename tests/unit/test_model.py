@@ -78,7 +78,7 @@ def test_ids_are_no_paths(kind, wrong):
     [
         ({"cidr_ipv6": "8000::%0 accept\nadd table inet evil\n#/1"}, "it has a zone"),
         ({"cidr_ipv6": "fe80::%eth0/64"}, "it has a zone"),
-        ({"cidr_ipv4": "0.0.0.0/0\nadd table inet evil"}, "is no address range"),
+        ({"cidr_ipv4": "0.0.0.0/0\nadd table inet evil"}, "is no IPv[46] range"),
         ({"cidr_ipv4": "0.0.0.0/0", "ip_protocol": "٤٧"}, "is no protocol"),
     ],
 )

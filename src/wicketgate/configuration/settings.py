@@ -156,6 +156,18 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             '"refuse" or "endpoint-address"',
         ),
     ] = "refuse"
+    preserve_client_ipv6: Annotated[
+        bool,
+        _setting("Whether endpoints with IPv6 may preserve client addresses, which AWS refuses.", "true or false"),
+    ] = False
+    revocation: Annotated[
+        Literal["aws", "immediate"],
+        _setting(
+            "Whether connections that a change no longer allows go on if tracked, as at AWS, or are cut at once.\n"
+            "The tag wicketgate:revocation of a VPC overrides it there.",
+            '"aws" or "immediate"',
+        ),
+    ] = "aws"
 
     endpoints_per_region: Annotated[int, _count("EC2 Instance Connect Endpoints in all.", last=4095)] = 5
     endpoints_per_vpc: Annotated[int, _count("EC2 Instance Connect Endpoints in one VPC.", last=4095)] = 1

@@ -52,14 +52,15 @@ def _taken(world: World, subnet: Subnet) -> set[str]:
 
 def free_count(world: World, subnet: Subnet) -> int:
     """How many addresses of a subnet an interface could still get: AvailableIpAddressCount."""
-    return max(0, subnet.network.num_addresses - RESERVED_FIRST - 1 - len(_taken(world, subnet)))
+    network = subnet.network
+    return 0 if network is None else max(0, network.num_addresses - RESERVED_FIRST - 1 - len(_taken(world, subnet)))
 
 
 def free_addresses(world: World, subnet: Subnet) -> Iterator[str]:
     """The addresses of a subnet that are neither reserved nor taken, lowest first."""
-    taken, base = _taken(world, subnet), subnet.network.network_address
-    for offset in range(RESERVED_FIRST, subnet.network.num_addresses - 1):
-        if (address := str(base + offset)) not in taken:
+    taken, network = _taken(world, subnet), subnet.network
+    for offset in range(RESERVED_FIRST, network.num_addresses - 1) if network is not None else ():
+        if network is not None and (address := str(network.network_address + offset)) not in taken:
             yield address
 
 
@@ -73,7 +74,7 @@ def checked_address(world: World, subnet: Subnet, given: str) -> str:
     except ValueError as error:
         raise ApiError("InvalidParameterValue", f"invalid value for parameter address: {given}") from error
     network = subnet.network
-    if address not in network:
+    if network is None or address not in network:
         raise ApiError("InvalidParameterValue", "Address does not fall within the subnet's address range")
     if not RESERVED_FIRST <= int(address) - int(network.network_address) < network.num_addresses - 1:
         raise ApiError("InvalidParameterValue", f"Address {address} is in subnet's reserved address range")

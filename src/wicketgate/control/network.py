@@ -233,7 +233,7 @@ def create_subnet(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
     if not 16 <= network.prefixlen <= 28 or not network.subnet_of(vpc.network):
         raise ApiError("InvalidSubnet.Range", f"The CIDR '{parameters['CidrBlock']}' is invalid.")
     others = [one for one in world.subnets if one.vpc_id == vpc.id]
-    if any(network.overlaps(one.network) for one in others):
+    if any(one.network is not None and network.overlaps(one.network) for one in others):
         raise ApiError("InvalidSubnet.Conflict", f"The CIDR '{parameters['CidrBlock']}' conflicts with another subnet")
     if len(others) >= quotas.subnets_per_vpc:
         raise ApiError("SubnetLimitExceeded", "The maximum number of subnets has been reached.")

@@ -174,7 +174,7 @@ class Fabric:
         wanted = {attachment.link: attachment for attachment in plan.values()}
         if wanted == plugged:
             return
-        routers = {subnet.router_address for subnet in world.subnets if subnet.vpc_id == vpc_id}
+        routers = {one.router_address or "" for one in world.subnets if one.vpc_id == vpc_id} - {""}
         ip.batch(vpc_id, [f"address replace {address}/32 dev lo" for address in sorted(routers)])
         there = {str(link["ifname"]): str(link.get("ifalias", "")) for link in ip.read(vpc_id, "link", "show")}
         for name in ("lo", *VOID):
@@ -284,13 +284,15 @@ def _parts_of(world: World, vpc_id: str) -> tuple[object, ...]:
 def _attachment(world: World, eni: NetworkInterface) -> _Attachment:
     subnet = world.subnet(eni.subnet_id)
     assert subnet is not None, "World.check has seen to it"
+    network, router = subnet.network, subnet.router_address
+    assert network is not None and router is not None, "IPv6-only subnets are not offered yet"
     owner = world.endpoint_of_interface(eni.id)
     instance = world.instance_of_interface(eni.id)
     return _Attachment(
         link=eni.link,
         address=eni.private_ip_address,
-        router=subnet.router_address,
-        prefix_length=subnet.network.prefixlen,
+        router=router,
+        prefix_length=network.prefixlen,
         namespace=owner.id if owner else instance.id if instance else eni.id.replace("eni-", "i-"),
         of_endpoint=owner is not None,
     )

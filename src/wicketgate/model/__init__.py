@@ -18,7 +18,9 @@ from wicketgate.model.errors import (
 from wicketgate.model.resources import (
     CONNECTABLE_STATES,
     PROTOCOL_NUMBERS,
+    REVOCATION_TAG,
     AccessKey,
+    ConnectionTracking,
     Endpoint,
     Instance,
     ManagedPolicy,
@@ -36,6 +38,14 @@ from wicketgate.model.resources import (
     UserGroup,
     Vpc,
 )
+from wicketgate.model.routing import (
+    PrefixList,
+    PrefixListEntry,
+    PrefixListVersion,
+    Route,
+    RouteTable,
+    VpcPeeringConnection,
+)
 from wicketgate.model.verdict import Step, Verdict
 from wicketgate.model.world import World
 
@@ -43,12 +53,14 @@ __all__ = [
     "CONNECTABLE_STATES",
     "KINDS",
     "PROTOCOL_NUMBERS",
+    "REVOCATION_TAG",
     "AccessDenied",
     "AccessKey",
     "ApiError",
     "AuthFailure",
     "CallerError",
     "Change",
+    "ConnectionTracking",
     "Endpoint",
     "EndpointNotFound",
     "EndpointNotReady",
@@ -60,10 +72,15 @@ __all__ = [
     "NetworkInterface",
     "Policy",
     "PolicyVersion",
+    "PrefixList",
+    "PrefixListEntry",
+    "PrefixListVersion",
     "Principal",
     "PushedKey",
     "Resource",
     "Role",
+    "Route",
+    "RouteTable",
     "SecurityGroup",
     "SecurityGroupRule",
     "Settings",
@@ -74,6 +91,7 @@ __all__ = [
     "UserGroup",
     "Verdict",
     "Vpc",
+    "VpcPeeringConnection",
     "WicketgateError",
     "World",
     "WorldError",

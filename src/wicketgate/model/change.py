@@ -21,6 +21,7 @@ from wicketgate.model.resources import (
     UserGroup,
     Vpc,
 )
+from wicketgate.model.routing import PrefixList, PrefixListVersion, RouteTable, VpcPeeringConnection
 from wicketgate.model.world import World
 
 Resource = (
@@ -36,6 +37,10 @@ Resource = (
     | ManagedPolicy
     | AccessKey
     | PushedKey
+    | PrefixList
+    | PrefixListVersion
+    | VpcPeeringConnection
+    | RouteTable
     | Settings
 )
 
@@ -52,6 +57,10 @@ KINDS: dict[str, type[Resource]] = {
     "policy": ManagedPolicy,
     "access-key": AccessKey,
     "pushed-key": PushedKey,
+    "prefix-list": PrefixList,
+    "prefix-list-version": PrefixListVersion,
+    "vpc-peering-connection": VpcPeeringConnection,
+    "route-table": RouteTable,
     "settings": Settings,
 }
 """Resource kind, as stored and as AWS's tags call it, -> its type."""
@@ -70,6 +79,10 @@ FIELDS: dict[type[Resource], str] = {
     ManagedPolicy: "managed_policies",
     AccessKey: "access_keys",
     PushedKey: "pushed_keys",
+    PrefixList: "prefix_lists",
+    PrefixListVersion: "prefix_list_versions",
+    VpcPeeringConnection: "peerings",
+    RouteTable: "route_tables",
 }
 """Type -> field of the World, where it has its kind of resource."""
 

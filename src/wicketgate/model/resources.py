@@ -19,6 +19,10 @@ PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 """The protocols that rules may name (EC2 API, IpPermission), by their IANA numbers."""
 
 IPv4or6Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPv4or6Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+REVOCATION_TAG = "wicketgate:revocation"
+"""A VPC's tag that overrides the setting `revocation` there."""
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -37,36 +41,53 @@ class Vpc(Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     terminated_instances: tuple[Instance, ...] = ()
     """Instances that ended here and are still shown for a while, as AWS does. They have no network interface."""
+    ipv6_cidr_blocks: tuple[str, ...] = ()
+    """Associated IPv6 ranges."""
 
     @property
     def network(self) -> ipaddress.IPv4Network:
         """The VPC's IPv4 range."""
         return ipaddress.IPv4Network(self.cidr_block)
 
+    @property
+    def networks(self) -> tuple[IPv4or6Network, ...]:
+        """All ranges of the VPC, IPv4 first."""
+        return (self.network, *map(ipaddress.IPv6Network, self.ipv6_cidr_blocks))
+
 
 class Subnet(Struct, frozen=True, kw_only=True):
-    """A part of a VPC's range. Its first address after the base is the VPC router's."""
+    """A part of a VPC's ranges. The first address after the base of its IPv4 range is the VPC router's."""
 
     id: str
     vpc_id: str
-    cidr_block: str
+    cidr_block: str = ""
+    """Empty for an IPv6-only subnet."""
     availability_zone: str = ""
     map_public_ip_on_launch: bool = False
     tags: dict[str, str] = {}
+    ipv6_cidr_block: str = ""
+    """Empty for none."""
+    assign_ipv6_on_creation: bool = False
 
     @property
-    def network(self) -> ipaddress.IPv4Network:
-        """The subnet's IPv4 range."""
-        return ipaddress.IPv4Network(self.cidr_block)
+    def network(self) -> ipaddress.IPv4Network | None:
+        """The subnet's IPv4 range; None for an IPv6-only subnet."""
+        return ipaddress.IPv4Network(self.cidr_block) if self.cidr_block else None
 
     @property
-    def router_address(self) -> str:
-        """The VPC router's address in this subnet (base + 1, VPC User Guide, subnet sizing)."""
-        return str(self.network.network_address + 1)
+    def ipv6_network(self) -> ipaddress.IPv6Network | None:
+        """The subnet's IPv6 range, if it has one."""
+        return ipaddress.IPv6Network(self.ipv6_cidr_block) if self.ipv6_cidr_block else None
+
+    @property
+    def router_address(self) -> str | None:
+        """The VPC router's IPv4 address in this subnet (base + 1, VPC User Guide, subnet sizing)."""
+        return None if (network := self.network) is None else str(network.network_address + 1)
 
 
 class SecurityGroupRule(Struct, frozen=True, kw_only=True):
-    """One allow rule. Exactly one of cidr_ipv4, cidr_ipv6, referenced_group_id is set (EC2 API, SecurityGroupRule)."""
+    """One allow rule with exactly one of cidr_ipv4, cidr_ipv6, prefix_list_id, referenced_group_id (EC2 API,
+    SecurityGroupRule)."""
 
     id: str
     is_egress: bool
@@ -78,14 +99,21 @@ class SecurityGroupRule(Struct, frozen=True, kw_only=True):
     """Last destination port for tcp and udp; ICMP code, -1 for all; ignored for other protocols."""
     cidr_ipv4: str | None = None
     cidr_ipv6: str | None = None
+    prefix_list_id: str | None = None
+    """All entries of the list's present version."""
     referenced_group_id: str | None = None
+    referenced_vpc_id: str = ""
+    """VPC of a referenced group that is of a peered VPC; empty for the rule's own. Such a reference counts while a
+    peering connection of the two VPCs is active and the group exists; otherwise it is stale and allows nothing."""
+    peering_id: str = ""
+    """The peering connection by which the group of the other VPC was found, to be shown."""
     description: str = ""
     tags: dict[str, str] = {}
 
     @property
     def peer(self) -> str:
         """The source (inbound) or destination (outbound) as written."""
-        return self.cidr_ipv4 or self.cidr_ipv6 or self.referenced_group_id or ""
+        return self.cidr_ipv4 or self.cidr_ipv6 or self.prefix_list_id or self.referenced_group_id or ""
 
     def __str__(self) -> str:
         """The rule as AWS words one: `sgr-1 inbound tcp 22 from sg-2`."""
@@ -120,12 +148,27 @@ class SecurityGroup(Struct, frozen=True, kw_only=True):
         return tuple(rule for rule in self.rules if rule.is_egress)
 
 
+class ConnectionTracking(Struct, frozen=True, kw_only=True):
+    """Idle time-outs of an interface's tracked connections, in seconds; None = the default (EC2 API,
+    ConnectionTrackingSpecification)."""
+
+    tcp_established: int | None = None
+    udp_stream: int | None = None
+    """UDP with more than one request and response."""
+    udp: int | None = None
+    """UDP in one direction, or a single exchange."""
+
+
 class NetworkInterface(Struct, frozen=True, kw_only=True):
     """An elastic network interface (ENI): the thing groups are attached to."""
 
     id: str
     subnet_id: str
-    private_ip_address: str
+    private_ip_address: str = ""
+    """Primary IPv4 address; empty in an IPv6-only subnet."""
+    secondary_ip_addresses: tuple[str, ...] = ()
+    """Further IPv4 addresses."""
+    ipv6_addresses: tuple[str, ...] = ()
     group_ids: tuple[str, ...]
     link: str
     """Name of the network device on the VPC router's side (at most 15 bytes)."""
@@ -139,13 +182,25 @@ class NetworkInterface(Struct, frozen=True, kw_only=True):
     attached_at: float | None = None
     """Seconds since the epoch; None while attached to nothing."""
     tags: dict[str, str] = {}
+    attached_to: str = ""
+    """Instance whose further interface this is; empty for its first one, which the instance names."""
+    device_index: int = 0
+    """Number among its instance's interfaces: 0 is the first."""
+    connection_tracking: ConnectionTracking | None = None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All private addresses, the primary IPv4 address first, IPv6 last."""
+        first = (self.private_ip_address,) if self.private_ip_address else ()
+        return (*first, *self.secondary_ip_addresses, *self.ipv6_addresses)
 
 
 class Instance(Struct, frozen=True, kw_only=True):
-    """A machine with a network interface in a VPC."""
+    """A machine with network interfaces in a VPC."""
 
     id: str
     interface_id: str
+    """Its first network interface. Further ones name it (`attached_to`)."""
     name: str = ""
     state: Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated"] = "running"
     image_id: str = "ami-00000000000000001"
@@ -387,3 +442,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Who may use a presigned URL again within its window."""
     unpreservable_client: Literal["refuse", "endpoint-address"] = "refuse"
     """With client IP preservation on, what to do for a client address that cannot be preserved."""
+    preserve_client_ipv6: bool = False
+    """Whether endpoints with IPv6 may preserve client addresses, which AWS refuses."""
+    revocation: Literal["aws", "immediate"] = "aws"
+    """What a change does to connections that it no longer allows: tracked ones go on, as at AWS, or are cut at once.
+    A VPC's tag `wicketgate:revocation` overrides it there."""

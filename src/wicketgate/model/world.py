@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from wicketgate.model.check import check_world
 from wicketgate.model.errors import WorldError
 from wicketgate.model.resources import (
+    REVOCATION_TAG,
     AccessKey,
     Endpoint,
     Instance,
@@ -25,6 +26,7 @@ from wicketgate.model.resources import (
     PushedKey,
     Role,
     SecurityGroup,
+    SecurityGroupRule,
     Settings,
     Struct,
     Subnet,
@@ -33,6 +35,7 @@ from wicketgate.model.resources import (
     Vpc,
     aws_managed_policies,
 )
+from wicketgate.model.routing import PrefixList, PrefixListVersion, RouteTable, VpcPeeringConnection
 
 
 class World(Struct, frozen=True, kw_only=True, dict=True):
@@ -55,6 +58,10 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
     managed_policies: tuple[ManagedPolicy, ...] = ()
     access_keys: tuple[AccessKey, ...] = ()
     pushed_keys: tuple[PushedKey, ...] = ()
+    prefix_lists: tuple[PrefixList, ...] = ()
+    prefix_list_versions: tuple[PrefixListVersion, ...] = ()
+    peerings: tuple[VpcPeeringConnection, ...] = ()
+    route_tables: tuple[RouteTable, ...] = ()
 
     # -- look-ups: None when there is no such thing --------------------------------------------------------------------
 
@@ -107,6 +114,32 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         return {thing.id: thing for thing in self.pushed_keys}
 
     @cached_property
+    def _prefix_lists(self) -> dict[str, PrefixList]:
+        return {thing.id: thing for thing in self.prefix_lists}
+
+    @cached_property
+    def _prefix_list_versions(self) -> dict[str, PrefixListVersion]:
+        return {thing.id: thing for thing in self.prefix_list_versions}
+
+    @cached_property
+    def _peerings(self) -> dict[str, VpcPeeringConnection]:
+        return {thing.id: thing for thing in self.peerings}
+
+    @cached_property
+    def _route_tables(self) -> dict[str, RouteTable]:
+        return {thing.id: thing for thing in self.route_tables}
+
+    @cached_property
+    def _peerings_by_vpc(self) -> dict[str, tuple[VpcPeeringConnection, ...]]:
+        ends = ((vpc_id, one) for one in self.peerings for vpc_id in (one.requester_vpc_id, one.accepter_vpc_id))
+        return _grouped(pair for pair in ends if pair[1].status == "active")
+
+    @cached_property
+    def _attached(self) -> dict[str, tuple[NetworkInterface, ...]]:
+        further = sorted((eni for eni in self.interfaces if eni.attached_to), key=lambda eni: eni.device_index)
+        return _grouped((eni.attached_to, eni) for eni in further)
+
+    @cached_property
     def _members(self) -> dict[str, tuple[NetworkInterface, ...]]:
         return _grouped((group_id, eni) for eni in self.interfaces for group_id in dict.fromkeys(eni.group_ids))
 
@@ -119,7 +152,7 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def _interfaces_by_address(self) -> dict[tuple[str, str], NetworkInterface]:
         by_vpc = self._interfaces_by_vpc.items()
-        return {(vpc_id, eni.private_ip_address): eni for vpc_id, there in by_vpc for eni in there}
+        return {(vpc_id, one): eni for vpc_id, there in by_vpc for eni in there for one in eni.addresses}
 
     @cached_property
     def _endpoints_by_interface(self) -> dict[str, Endpoint]:
@@ -197,7 +230,7 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
             return None
         owners: list[User | UserGroup | Role] = [user]
         owners += [group for name in user.groups if (group := self.user_group(name)) is not None]
-        policies = [policy for owner in owners for policy in (*owner.policies, *self._attached(owner))]
+        policies = [policy for owner in owners for policy in (*owner.policies, *self._attached_policies(owner))]
         return Principal(
             type="IAMUser",
             arn=self.user_arn(user),
@@ -216,13 +249,13 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
             arn=f"arn:{self.partition}:sts::{self.account_id}:assumed-role/{role.name}/{key.session_name}",
             id=f"{role.id}:{key.session_name}",
             name=f"{role.name}/{key.session_name}",
-            policies=(*role.policies, *self._attached(role)),
+            policies=(*role.policies, *self._attached_policies(role)),
             session_policies=key.session_policies or None,
             tags={**role.tags, **key.session_tags},
             issued_at=key.created_at,
         )
 
-    def _attached(self, owner: User | UserGroup | Role) -> list[Policy]:
+    def _attached_policies(self, owner: User | UserGroup | Role) -> list[Policy]:
         found = [policy for arn in owner.attached if (policy := self.managed_policy(arn)) is not None]
         return [Policy(name=policy.name, document=policy.document) for policy in found]
 
@@ -247,7 +280,7 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         return self._interfaces_by_vpc.get(vpc_id, ())
 
     def interface_at(self, vpc_id: str, address: str) -> NetworkInterface | None:
-        """The network interface of a VPC that holds a private address."""
+        """The network interface of a VPC that holds a private address, in canonical form."""
         return self._interfaces_by_address.get((vpc_id, address))
 
     def endpoint_of_interface(self, interface_id: str) -> Endpoint | None:
@@ -255,8 +288,49 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         return self._endpoints_by_interface.get(interface_id)
 
     def instance_of_interface(self, interface_id: str) -> Instance | None:
-        """The instance whose network interface this is."""
-        return self._instances_by_interface.get(interface_id)
+        """The instance whose network interface this is, be it its first or a further one."""
+        first = self._instances_by_interface.get(interface_id)
+        if first is not None:
+            return first
+        eni = self.interface(interface_id)
+        return None if eni is None or not eni.attached_to else self.instance(eni.attached_to)
+
+    def interfaces_of_instance(self, instance: Instance) -> tuple[NetworkInterface, ...]:
+        """The network interfaces of an instance by device index; none once it has ended."""
+        first = self.interface(instance.interface_id)
+        return () if first is None else (first, *self._attached.get(instance.id, ()))
+
+    def prefix_list(self, prefix_list_id: str) -> PrefixList | None:
+        """The managed prefix list with this id."""
+        return self._prefix_lists.get(prefix_list_id)
+
+    def peering(self, peering_id: str) -> VpcPeeringConnection | None:
+        """The VPC peering connection with this id, in whatever state."""
+        return self._peerings.get(peering_id)
+
+    def active_peerings(self, vpc_id: str) -> tuple[VpcPeeringConnection, ...]:
+        """The peering connections of a VPC that packets can pass."""
+        return self._peerings_by_vpc.get(vpc_id, ())
+
+    def route_table(self, route_table_id: str) -> RouteTable | None:
+        """The route table with this id."""
+        return self._route_tables.get(route_table_id)
+
+    def referenced_group(self, group: SecurityGroup, rule: SecurityGroupRule) -> SecurityGroup | None:
+        """The group that a rule of `group` refers to; None for a rule without one and while the reference is stale."""
+        other = self.group(rule.referenced_group_id or "")
+        if other is None or other.vpc_id != (rule.referenced_vpc_id or group.vpc_id):
+            return None
+        if other.vpc_id == group.vpc_id:
+            return other
+        peered = any(one.other(group.vpc_id) == other.vpc_id for one in self.active_peerings(group.vpc_id))
+        return other if peered else None
+
+    def revocation(self, vpc_id: str) -> Literal["aws", "immediate"]:
+        """What a change does to connections of a VPC that it no longer allows (the setting `revocation`)."""
+        vpc = self.vpc(vpc_id)
+        wanted = self.settings.revocation if vpc is None else vpc.tags.get(REVOCATION_TAG, self.settings.revocation)
+        return "immediate" if wanted == "immediate" else "aws"
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -306,6 +380,12 @@ _LOOK_UPS: dict[str, frozenset[str]] = {
     "_roles": frozenset({"roles"}),
     "_managed_policies": frozenset({"managed_policies"}),
     "_pushed_keys": frozenset({"pushed_keys"}),
+    "_prefix_lists": frozenset({"prefix_lists"}),
+    "_prefix_list_versions": frozenset({"prefix_list_versions"}),
+    "_peerings": frozenset({"peerings"}),
+    "_route_tables": frozenset({"route_tables"}),
+    "_peerings_by_vpc": frozenset({"peerings"}),
+    "_attached": frozenset({"interfaces"}),
     "_members": frozenset({"interfaces"}),
     "_interfaces_by_vpc": frozenset({"interfaces", "subnets"}),
     "_interfaces_by_address": frozenset({"interfaces", "subnets"}),
