@@ -95,7 +95,7 @@ def _rules_of(
     for one in permission.get("Ipv6Ranges") or ():
         sources.append(({"cidr_ipv6": canonical(one.get("CidrIpv6"), ipaddress.IPv6Network)}, one))
     for one in permission.get("PrefixListIds") or ():
-        raise _no_prefix_list(one.get("PrefixListId") or "")
+        sources.append(({"prefix_list_id": one.get("PrefixListId") or ""}, one))
     for one in permission.get("UserIdGroupPairs") or ():
         sources.append(({"referenced_group_id": resolve(one)}, one))
     if not sources:
@@ -107,9 +107,13 @@ def _rules_of(
     return [replace(blank, description=rule_description(one.get("Description")), **peer) for peer, one in sources]
 
 
-def _no_prefix_list(prefix_list_id: str) -> ApiError:
-    check_id("pl", prefix_list_id, "InvalidPrefixListID.Malformed")
-    return ApiError("InvalidPrefixListID.NotFound", f"The prefix list ID '{prefix_list_id}' does not exist")
+def check_prefix_lists(world: World, rules: Iterable[SecurityGroupRule]) -> None:
+    """Raise InvalidPrefixListID.NotFound, or InvalidPrefixListId.Malformed, when a rule names a prefix list that does
+    not exist."""
+    for rule in rules:
+        if rule.prefix_list_id is not None and world.prefix_list(rule.prefix_list_id) is None:
+            check_id("pl", rule.prefix_list_id, "InvalidPrefixListId.Malformed")
+            raise ApiError("InvalidPrefixListID.NotFound", f"The prefix list ID '{rule.prefix_list_id}' does not exist")
 
 
 def protocol_name(given: str | None) -> str:
@@ -216,22 +220,31 @@ def _words(rule: SecurityGroupRule) -> str:
     return f"peer: {rule.peer}, {what}, ALLOW"
 
 
-def rule_count(rules: Iterable[SecurityGroupRule]) -> int:
-    """What rules of one direction count against the quota: group references + the larger of IPv4 and IPv6 ranges.
+def rule_count(world: World, rules: Iterable[SecurityGroupRule]) -> int:
+    """What rules of one direction count against the quota: group references, prefix lists by their MaxEntries, and the
+    larger of IPv4 and IPv6 ranges.
 
-    Each family has its quota, and a reference stands in both, so the fuller family decides.
+    Each family has its quota, and references and lists stand in both, so the fuller family decides. (Counted so by AWS,
+    as users of awslimitchecker found; of a list, VPC User Guide, "Managed prefix lists".)
     """
-    ipv4 = ipv6 = references = 0
+    ipv4 = ipv6 = both = 0
     for rule in rules:
         ipv4 += rule.cidr_ipv4 is not None
         ipv6 += rule.cidr_ipv6 is not None
-        references += rule.referenced_group_id is not None
-    return references + max(ipv4, ipv6)
+        both += rule.referenced_group_id is not None
+        prefix_list = world.prefix_list(rule.prefix_list_id) if rule.prefix_list_id is not None else None
+        both += prefix_list.max_entries if prefix_list is not None else 0
+    return both + max(ipv4, ipv6)
 
 
-def check_rule_quota(group: SecurityGroup, quotas: Quotas) -> None:
+def fullest(world: World, group: SecurityGroup) -> int:
+    """What the fuller direction of a group counts against the quota of rules per group."""
+    return max(rule_count(world, group.inbound), rule_count(world, group.outbound))
+
+
+def check_rule_quota(world: World, group: SecurityGroup, quotas: Quotas) -> None:
     """Raise RulesPerSecurityGroupLimitExceeded when either direction of the group holds too many rules."""
-    if max(rule_count(group.inbound), rule_count(group.outbound)) > quotas.rules_per_group:
+    if fullest(world, group) > quotas.rules_per_group:
         raise ApiError(
             "RulesPerSecurityGroupLimitExceeded", "The maximum number of rules per security group has been reached."
         )
@@ -264,6 +277,8 @@ def permissions_of(rules: Iterable[SecurityGroupRule], world: World) -> list[dic
             permission["IpRanges"].append({"CidrIp": rule.cidr_ipv4, **described})
         elif rule.cidr_ipv6 is not None:
             permission["Ipv6Ranges"].append({"CidrIpv6": rule.cidr_ipv6, **described})
+        elif rule.prefix_list_id is not None:
+            permission["PrefixListIds"].append({"PrefixListId": rule.prefix_list_id, **described})
         else:
             pair = {"UserId": world.account_id, "GroupId": rule.referenced_group_id, **described}
             permission["UserIdGroupPairs"].append(pair)
@@ -305,6 +320,8 @@ def _common(group: SecurityGroup, rule: SecurityGroupRule) -> dict[str, Any]:
         item["CidrIpv4"] = rule.cidr_ipv4
     if rule.cidr_ipv6 is not None:
         item["CidrIpv6"] = rule.cidr_ipv6
+    if rule.prefix_list_id is not None:
+        item["PrefixListId"] = rule.prefix_list_id
     if rule.description:
         item["Description"] = rule.description
     return item

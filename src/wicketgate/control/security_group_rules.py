@@ -1,8 +1,8 @@
 """The rules of security groups: authorize, revoke, modify, describe them.
 
 A call is all or nothing: one bad or duplicate rule, and none is added. None of these actions takes a ClientToken.
-Sources are CIDR blocks and groups of the same VPC; there are no prefix lists and no peerings, so naming one is answered
-as AWS answers for one that does not exist.
+Sources are CIDR blocks, managed prefix lists and groups of the same VPC; there are no peerings, so naming one is
+answered as AWS answers for one that does not exist.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from wicketgate.control.common import (
 )
 from wicketgate.control.permissions import (
     check_duplicates,
+    check_prefix_lists,
     check_rule_quota,
     duplicate,
     identity,
@@ -97,10 +98,11 @@ def _authorize(call: Call, quotas: Quotas, *, is_egress: bool) -> Outcome:
         raise ApiError("MissingParameter", "The request must contain the parameter ipPermissions")
     tags = tags_from(call.parameters, RULE)
     wanted = requested_rules(permissions, is_egress, referenced(call.world, group))
+    check_prefix_lists(call.world, wanted)
     check_duplicates(group, wanted)
     added = [replace(rule, id=call.new_id("sgr"), tags=tags) for rule in wanted]
     changed = replace(group, rules=(*group.rules, *added))
-    check_rule_quota(changed, quotas)
+    check_rule_quota(call.world, changed, quotas)
     items = [rule_item(call.world, group, rule) for rule in added]
     return Outcome({"Return": True, "SecurityGroupRules": items}, call.change(changed))
 
@@ -185,7 +187,7 @@ def _no_such_rule() -> ApiError:
 
 
 @operation("ec2", asks=_ask_modify)
-def modify_security_group_rules(call: Call) -> Outcome:
+def modify_security_group_rules(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
     """Replace protocol, ports, source and description of rules of either direction; ids, tags and source kind stay."""
     group = existing_group(call.world, call.parameters.get("GroupId") or "")
     updates = call.parameters.get("SecurityGroupRules") or ()
@@ -199,8 +201,9 @@ def modify_security_group_rules(call: Call) -> Outcome:
     for rule in new:
         if identity(rule) in untouched:
             raise duplicate(rule)
-    rules = tuple(changed.get(rule.id, rule) for rule in group.rules)
-    return Outcome({"Return": True}, call.change(replace(group, rules=rules)))
+    modified = replace(group, rules=tuple(changed.get(rule.id, rule) for rule in group.rules))
+    check_rule_quota(call.world, modified, quotas)  # one prefix list may have more entries than another
+    return Outcome({"Return": True}, call.change(modified))
 
 
 def _modified(world: World, group: SecurityGroup, update: Mapping[str, Any]) -> SecurityGroupRule:
@@ -211,6 +214,7 @@ def _modified(world: World, group: SecurityGroup, update: Mapping[str, Any]) -> 
     if not update.get("SecurityGroupRule"):
         raise ApiError("MissingParameter", f"The request must contain the parameter SecurityGroupRule for {rule_id}")
     new = requested_rule(update["SecurityGroupRule"], old.is_egress, referenced(world, group))
+    check_prefix_lists(world, (new,))
     if _kind(new) != _kind(old):
         raise ApiError(
             "InvalidParameterValue",
@@ -222,11 +226,13 @@ def _modified(world: World, group: SecurityGroup, update: Mapping[str, Any]) -> 
 def _kind(rule: SecurityGroupRule) -> str:
     if rule.cidr_ipv4 is not None:
         return "IPv4 CIDR"
-    return "IPv6 CIDR" if rule.cidr_ipv6 is not None else "referenced group id"
+    if rule.cidr_ipv6 is not None:
+        return "IPv6 CIDR"
+    return "prefix list id" if rule.prefix_list_id is not None else "referenced group id"
 
 
 def _with_article(kind: str) -> str:
-    return f"a {kind}" if kind.startswith("r") else f"an {kind}"
+    return f"an {kind}" if kind.startswith("IP") else f"a {kind}"
 
 
 @operation("ec2", asks=_ask_group)

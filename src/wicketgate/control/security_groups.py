@@ -323,7 +323,7 @@ def _group_filters(world: World) -> dict[str, Getter]:
     of_rule: dict[str, Callable[[SecurityGroupRule], Any]] = {
         "cidr": lambda rule: rule.cidr_ipv4,
         "ipv6-cidr": lambda rule: rule.cidr_ipv6,
-        "prefix-list-id": lambda rule: None,
+        "prefix-list-id": lambda rule: rule.prefix_list_id,
         "protocol": lambda rule: rule.ip_protocol,
         "from-port": lambda rule: rule.from_port,
         "to-port": lambda rule: rule.to_port,
