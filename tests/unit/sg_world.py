@@ -7,6 +7,7 @@ import botocore.session
 from botocore.validate import ParamValidator
 
 from wicketgate.control import Call, Caller, operations
+from wicketgate.control import group_references as _references  # noqa: F401  # offers its actions
 from wicketgate.control import security_group_rules as _rules  # noqa: F401  # offers its actions
 from wicketgate.model import (
     Endpoint,

@@ -294,7 +294,7 @@ def test_groups_for_vpc():
 
 
 def test_references():
-    """Nothing beyond a peering refers to a group: there are no peerings."""
+    """Nothing beyond a peering refers to a group: there are no peerings. (With them: test_control_peering.)"""
     _, answer = run(small_world(), "DescribeSecurityGroupReferences", GroupId=[DB])
     assert answer == {"SecurityGroupReferenceSet": []}
 

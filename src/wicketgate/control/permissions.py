@@ -15,7 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from wicketgate.control.common import Quotas, check_id, tag_list
-from wicketgate.model import PROTOCOL_NUMBERS, ApiError, SecurityGroup, SecurityGroupRule, World
+from wicketgate.model import PROTOCOL_NUMBERS, ApiError, SecurityGroup, SecurityGroupRule, VpcPeeringConnection, World
 
 DESCRIPTION_SET = "a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"
 DESCRIPTION = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")
@@ -28,6 +28,8 @@ WITH_PORTS = frozenset(PROTOCOL_NAMES.values())
 PREFIX_LENGTH = re.compile(r"0|[1-9][0-9]{0,2}")
 
 Identity = tuple[bool, str, int, int, str]
+Resolve = Callable[[Mapping[str, Any]], Mapping[str, str]]
+"""The fields of a rule that name the group of a UserIdGroupPair."""
 
 
 # -- what makes a rule -------------------------------------------------------------------------------------------------
@@ -40,9 +42,9 @@ def identity(rule: SecurityGroupRule) -> Identity:
 
 
 def requested_rules(
-    permissions: Iterable[Mapping[str, Any]], is_egress: bool, resolve: Callable[[Mapping[str, Any]], str]
+    permissions: Iterable[Mapping[str, Any]], is_egress: bool, resolve: Resolve
 ) -> list[SecurityGroupRule]:
-    """The rules that IpPermissions stand for, without ids. `resolve` gives the group id of a UserIdGroupPair.
+    """The rules that IpPermissions stand for, without ids.
 
     Raises InvalidParameterValue for a bad protocol, port, CIDR block or description and for a permission that comes
     twice; MissingParameter for a permission without a source; and as `resolve` does.
@@ -58,9 +60,7 @@ def twice() -> ApiError:
     return ApiError("InvalidParameterValue", "The same permission must not appear multiple times")
 
 
-def requested_rule(
-    wanted: Mapping[str, Any], is_egress: bool, resolve: Callable[[Mapping[str, Any]], str]
-) -> SecurityGroupRule:
+def requested_rule(wanted: Mapping[str, Any], is_egress: bool, resolve: Resolve) -> SecurityGroupRule:
     """The rule that a SecurityGroupRuleRequest (ModifySecurityGroupRules) stands for, without an id.
 
     Raises as `requested_rules` does, and InvalidParameterCombination for more than one source.
@@ -84,12 +84,10 @@ def requested_rule(
     return _rules_of(permission, is_egress, resolve)[0]
 
 
-def _rules_of(
-    permission: Mapping[str, Any], is_egress: bool, resolve: Callable[[Mapping[str, Any]], str]
-) -> list[SecurityGroupRule]:
+def _rules_of(permission: Mapping[str, Any], is_egress: bool, resolve: Resolve) -> list[SecurityGroupRule]:
     protocol = protocol_name(permission.get("IpProtocol"))
     from_port, to_port = _ports(protocol, permission.get("FromPort"), permission.get("ToPort"))
-    sources: list[tuple[dict[str, str], Mapping[str, Any]]] = []
+    sources: list[tuple[Mapping[str, str], Mapping[str, Any]]] = []
     for one in permission.get("IpRanges") or ():
         sources.append(({"cidr_ipv4": canonical(one.get("CidrIp"), ipaddress.IPv4Network)}, one))
     for one in permission.get("Ipv6Ranges") or ():
@@ -97,7 +95,7 @@ def _rules_of(
     for one in permission.get("PrefixListIds") or ():
         sources.append(({"prefix_list_id": one.get("PrefixListId") or ""}, one))
     for one in permission.get("UserIdGroupPairs") or ():
-        sources.append(({"referenced_group_id": resolve(one)}, one))
+        sources.append((resolve(one), one))
     if not sources:
         raise ApiError(
             "MissingParameter",
@@ -253,8 +251,9 @@ def check_rule_quota(world: World, group: SecurityGroup, quotas: Quotas) -> None
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-def permissions_of(rules: Iterable[SecurityGroupRule], world: World) -> list[dict[str, Any]]:
-    """Rules of one direction as IpPermissions: one for each protocol and ports, holding all its sources.
+def permissions_of(rules: Iterable[SecurityGroupRule], world: World, vpc_id: str) -> list[dict[str, Any]]:
+    """Rules of one direction, of groups of this VPC, as IpPermissions: one for each protocol and ports, holding all its
+    sources.
 
     Ports are left out where the protocol has none (DescribeSecurityGroups).
     """
@@ -280,8 +279,7 @@ def permissions_of(rules: Iterable[SecurityGroupRule], world: World) -> list[dic
         elif rule.prefix_list_id is not None:
             permission["PrefixListIds"].append({"PrefixListId": rule.prefix_list_id, **described})
         else:
-            pair = {"UserId": world.account_id, "GroupId": rule.referenced_group_id, **described}
-            permission["UserIdGroupPairs"].append(pair)
+            permission["UserIdGroupPairs"].append(reference_answer(world, vpc_id, rule) | described)
     return list(merged.values())
 
 
@@ -294,8 +292,29 @@ def rule_item(world: World, group: SecurityGroup, rule: SecurityGroupRule) -> di
         "Tags": tag_list(rule.tags),
     }
     if rule.referenced_group_id is not None:
-        item["ReferencedGroupInfo"] = {"GroupId": rule.referenced_group_id, "UserId": world.account_id}
+        item["ReferencedGroupInfo"] = reference_answer(world, group.vpc_id, rule)
     return item
+
+
+def reference_answer(world: World, vpc_id: str, rule: SecurityGroupRule) -> dict[str, str]:
+    """The group that a rule of this VPC refers to, as UserIdGroupPair and ReferencedSecurityGroup have it.
+
+    Beyond a peering: with the connection by which the reference counts, else the one by which it was made.
+    """
+    answer = {"GroupId": rule.referenced_group_id or "", "UserId": world.account_id}
+    if not rule.referenced_vpc_id:
+        return answer
+    peering = peering_between(world, vpc_id, rule.referenced_vpc_id) or world.peering(rule.peering_id)
+    return answer | {
+        "VpcId": rule.referenced_vpc_id,
+        "VpcPeeringConnectionId": peering.id if peering else rule.peering_id,
+        "PeeringStatus": peering.status if peering else "deleted",
+    }
+
+
+def peering_between(world: World, vpc_id: str, other_vpc_id: str) -> VpcPeeringConnection | None:
+    """The active peering connection of two VPCs."""
+    return next((one for one in world.active_peerings(vpc_id) if one.other(vpc_id) == other_vpc_id), None)
 
 
 def revoked_item(group: SecurityGroup, rule: SecurityGroupRule) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from wicketgate.control.call import Call
 from wicketgate.control.common import check_id
+from wicketgate.control.permissions import Resolve, peering_between
 from wicketgate.control.security_groups import existing_group, named_group
 from wicketgate.model import ApiError, SecurityGroup, World
 
@@ -64,31 +65,36 @@ def _unflattened(asked: Mapping[str, Any], flat: Sequence[str]) -> list[Mapping[
 # -- group references --------------------------------------------------------------------------------------------------
 
 
-def referenced(world: World, group: SecurityGroup) -> Callable[[Mapping[str, Any]], str]:
-    """What finds the group of a UserIdGroupPair for a rule of `group`: it must exist in the same VPC."""
+def referenced(world: World, group: SecurityGroup) -> Resolve:
+    """What finds the group of a UserIdGroupPair for a rule of `group`: it must exist in the same VPC or in one that an
+    active peering connection leads to."""
 
-    def resolve(pair: Mapping[str, Any]) -> str:
+    def resolve(pair: Mapping[str, Any]) -> Mapping[str, str]:
         owner, group_id = _owner_and_id(pair)
         if owner not in (None, world.account_id):
             raise _other_network()
         other = existing_group(world, group_id) if group_id else named_group(world, _name(pair))
-        if other.vpc_id != group.vpc_id:
+        fields = {"referenced_group_id": other.id}
+        if other.vpc_id == group.vpc_id:
+            return fields
+        peering = peering_between(world, group.vpc_id, other.vpc_id)
+        if peering is None:
             raise _other_network()
-        return other.id
+        return fields | {"referenced_vpc_id": other.vpc_id, "peering_id": peering.id}
 
     return resolve
 
 
-def mentioned(world: World) -> Callable[[Mapping[str, Any]], str]:
+def mentioned(world: World) -> Resolve:
     """What reads the group of a UserIdGroupPair for comparison with rules there are: it need not exist."""
 
-    def resolve(pair: Mapping[str, Any]) -> str:
+    def resolve(pair: Mapping[str, Any]) -> Mapping[str, str]:
         owner, group_id = _owner_and_id(pair)
         if not group_id:
-            return named_group(world, _name(pair)).id
+            return {"referenced_group_id": named_group(world, _name(pair)).id}
         if world.group(group_id) is None:
             check_id("sg", group_id, "InvalidGroupId.Malformed")
-        return group_id if owner in (None, world.account_id) else f"{owner}/{group_id}"
+        return {"referenced_group_id": group_id if owner in (None, world.account_id) else f"{owner}/{group_id}"}
 
     return resolve
 

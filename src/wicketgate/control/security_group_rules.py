@@ -142,7 +142,7 @@ def _revoke(call: Call, *, is_egress: bool) -> Outcome:
     answer: dict[str, Any] = {
         "Return": True,
         "RevokedSecurityGroupRules": [revoked_item(group, rule) for rule in gone.values()],
-        "UnknownIpPermissions": permissions_of(unknown, world),
+        "UnknownIpPermissions": permissions_of(unknown, world, group.vpc_id),
     }
     if not gone:
         return Outcome(answer)

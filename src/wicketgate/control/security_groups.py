@@ -1,7 +1,8 @@
 """Security groups: create, delete, describe. (Their rules: `security_group_rules`.)
 
 None of these actions takes a ClientToken. Names are unique per VPC without regard to case; `default` is each VPC's
-own. What is referred to is never deleted: an interface or another group's rule that names the group forbids it.
+own. What is referred to within the VPC is never deleted: an interface or another group's rule that names the group
+forbids it. (References across a peering: `group_references`.)
 """
 
 from __future__ import annotations
@@ -236,7 +237,8 @@ def _existing_vpc(world: World, vpc_id: str) -> Vpc:
 
 @operation("ec2", asks=lambda call: (ask_group(call),))
 def delete_security_group(call: Call) -> Outcome:
-    """Remove a group that nothing carries and no other group's rule names."""
+    """Remove a group that nothing carries and no other group's rule in the VPC names. Rules in peered VPCs that name it
+    go stale."""
     group = group_of_call(call)
     if group.name == DEFAULT_NAME:
         raise ApiError(
@@ -249,13 +251,13 @@ def delete_security_group(call: Call) -> Outcome:
 
 
 def in_use(world: World, group_id: str) -> bool:
-    """Whether an interface carries the group, an endpoint is about to, or another group's rule names it."""
+    """Whether an interface carries the group, an endpoint is about to, or a rule of another group of the VPC names it."""
     pending = (one.pending.group_ids or () for one in world.endpoints if one.pending is not None)
     return (
         any(group_id in eni.group_ids for eni in world.interfaces)
         or any(group_id in group_ids for group_ids in pending)
         or any(
-            rule.referenced_group_id == group_id
+            rule.referenced_group_id == group_id and not rule.referenced_vpc_id
             for group in world.groups
             if group.id != group_id
             for rule in group.rules
@@ -302,8 +304,8 @@ def _group_item(call: Call, group: SecurityGroup) -> dict[str, Any]:
         "Description": group.description,
         "VpcId": group.vpc_id,
         "SecurityGroupArn": call.arn(f"security-group/{group.id}"),
-        "IpPermissions": permissions_of(group.inbound, call.world),
-        "IpPermissionsEgress": permissions_of(group.outbound, call.world),
+        "IpPermissions": permissions_of(group.inbound, call.world, group.vpc_id),
+        "IpPermissionsEgress": permissions_of(group.outbound, call.world, group.vpc_id),
     }
     return item | ({"Tags": tag_list(group.tags)} if group.tags else {})
 
@@ -344,14 +346,6 @@ def _of_rules(get: Callable[[SecurityGroupRule], Any], *, is_egress: bool) -> Ge
 def _name_of(world: World, group_id: str | None) -> str | None:
     group = world.group(group_id) if group_id is not None else None
     return group.name if group is not None else None
-
-
-@operation("ec2")
-def describe_security_group_references(call: Call) -> Outcome:
-    """VPCs beyond a peering or transit gateway whose rules name these groups. There are no such VPCs: never any."""
-    for group_id in call.parameters.get("GroupId") or ():
-        existing_group(call.world, group_id)
-    return Outcome({"SecurityGroupReferenceSet": []})
 
 
 @operation("ec2", asks=lambda call: (_ask_vpc(call, call.parameters.get("VpcId")),))
