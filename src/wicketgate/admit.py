@@ -3,6 +3,9 @@
 Order, and why: credentials first, so that nothing is told to strangers; then the parameters, which cost nothing; then
 IAM, before the endpoint's existence is told; then endpoint, port and target. Whether packets pass is not asked here:
 the gateway always dials, the kernel judges.
+
+`review` asks again of a tunnel that stands, where revocation is immediate; there the groups are read as well, because
+no dial would tell.
 """
 
 from __future__ import annotations
@@ -30,12 +33,23 @@ from wicketgate.model import (
     Verdict,
     World,
 )
+from wicketgate.paths.standing import standing_tunnel
 from wicketgate.sigv4.canonical import TUNNEL_PARAMETERS, TUNNEL_PATH, TUNNEL_SERVICE
 from wicketgate.sigv4.verify import Expected, Proof, SignedRequest, parse_query, quoted, verify_presigned
 from wicketgate.tunnel.names import public_names
 from wicketgate.tunnel.targets import parse_address, target_refusal
 
-__all__ = ["Admission", "Grant", "TunnelCall", "admit", "caller_context", "tunnel_context"]
+__all__ = [
+    "Admission",
+    "Grant",
+    "Opened",
+    "Review",
+    "TunnelCall",
+    "admit",
+    "caller_context",
+    "review",
+    "tunnel_context",
+]
 
 OPEN_TUNNEL: Final = "ec2-instance-connect:OpenTunnel"
 DESCRIBE_RULES: Final = "ec2:DescribeSecurityGroupRules"
@@ -90,6 +104,25 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """The access key the call claims, proven or not; at most 128 characters."""
     parameters: dict[str, str] = {}
     """The tunnel's parameters as sent (decoded), as far as they could be read: CloudTrail's requestParameters."""
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True):
+    """A tunnel that stands, or is being opened: what it was admitted by."""
+
+    access_key_id: str
+    source_ip: str
+    user_agent: str
+    grant: Grant
+    source_address: str = ""
+    """The address that the target sees; empty while nothing is dialled."""
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an admission."""
+
+    verdict: Verdict
+    told: str = ""
+    """Why it would not be given any more, in one line that its holder may know."""
 
 
 class _Wish(msgspec.Struct, frozen=True):
@@ -348,3 +381,58 @@ def _check_port(port: int, settings: Settings, trail: _Trail) -> None:
 
 def _listed(ports: tuple[int, ...]) -> str:
     return f"one of {', '.join(map(str, ports))}" if len(ports) > 1 else str(ports[0])
+
+
+# -- tunnels that stand ------------------------------------------------------------------------------------------------
+
+
+def review(world: World, opened: Opened, now: float) -> Review:
+    """Would a tunnel be admitted at `now`, seconds since the epoch? Steps stop at the first that fails.
+
+    The signature is not looked at again: it was good for one opening. Routes and groups are asked about the packets
+    that are sent, once there are any.
+    """
+    key_id, grant = opened.access_key_id, opened.grant
+    principal, trouble = _still_valid(world, key_id, now)
+    if principal is None:
+        return Review(verdict=Verdict((Step("credentials", False, trouble, key_id),)), told=trouble)
+    steps = [Step("credentials", True, f"access key {key_id} of {_named(principal)}", key_id)]
+    endpoint = world.endpoint(grant.endpoint_id)
+    caller = caller_context(world, principal, opened.source_ip, opened.user_agent, now)
+    asked = iam.Request(
+        principal_arn=principal.arn,
+        action=OPEN_TUNNEL,
+        resource=world.endpoint_arn(grant.endpoint_id),
+        context=caller | tunnel_context(grant.port, grant.address, grant.duration, endpoint),
+    )
+    decision = iam.decide(asked, principal)
+    steps.append(Step("iam", decision.allowed, decision.reason, decision.statement))
+    if not decision.allowed:
+        told = f"a policy denies {OPEN_TUNNEL}" if decision.explicit else f"no policy allows {OPEN_TUNNEL} any more"
+        return Review(verdict=Verdict(tuple(steps)), told=told)
+    verdict = Verdict(tuple(steps))
+    if opened.source_address:
+        verdict += standing_tunnel(
+            world,
+            endpoint_id=grant.endpoint_id,
+            address=grant.address,
+            port=grant.port,
+            source_address=opened.source_address,
+        )
+    if verdict.failure is None:
+        return Review(verdict=verdict)
+    knows = _may_see_rules(principal, caller)
+    return Review(verdict=verdict, told=verdict.failure.reason if knows else "it may not pass the network any more")
+
+
+def _still_valid(world: World, key_id: str, now: float) -> tuple[Principal | None, str]:
+    """The owner of an access key that may be used at `now`; or None and why not."""
+    key = world.access_key(key_id)
+    if key is None:
+        return None, f"access key {key_id} is deleted, or its session has ended"
+    if not key.active:
+        return None, f"access key {key_id} is inactive"
+    if key.expires is not None and now >= key.expires:
+        return None, f"the session of access key {key_id} has expired"
+    principal = world.principal(key)
+    return principal, "" if principal is not None else f"the owner of access key {key_id} is deleted"

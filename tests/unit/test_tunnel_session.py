@@ -31,6 +31,7 @@ from wicketgate.tunnel.session import (
     RecordFailed,
     Refuse,
     Relay,
+    Revoked,
     Shutdown,
     SlowClient,
     TargetConnected,
@@ -234,6 +235,26 @@ def test_ends_before_the_answer_are_http_errors(early: Event, status: int, code:
     (play >> Recorded()).ends_in(State.CLOSING)
 
 
+REVOKED = Revoked("Access revoked: why", "why exactly")
+
+
+@pytest.mark.parametrize("start", [opened, half_closed])
+def test_a_revoked_tunnel_tells_the_client_less_than_the_record(start):
+    """4403 with the words for the client; the target is cut off at once; the record says all."""
+    play = start() >> REVOKED << CloseClient(4403, "Access revoked: why") << DropTarget(True)
+    play << Finish(4403, "why exactly")
+    (play >> ClientGone()).ends_in(State.CLOSED)
+
+
+def test_revoked_before_the_answer():
+    """403 in place of the 101, and no dial goes on; the record, written or about to be, says all."""
+    refusal = Refuse(403, "AccessDeniedException", "Access revoked: why")
+    play = dialling() >> REVOKED << CancelDial() << Record("AccessDeniedException", "why exactly", (refusal,))
+    (play >> Recorded((refusal,)) << refusal).ends_in(State.CLOSING)
+    play = recording() >> REVOKED << CancelDial() << refusal << Finish(1006, "why exactly", "AccessDeniedException")
+    (play >> Recorded()).ends_in(State.CLOSING)
+
+
 def test_a_client_that_stalls_gets_no_close_frame():
     """What it did not read is in the way of one."""
     play = opened() >> ClientStalled() << DropTarget(True) << Finish(1006, reasons.CLIENT_STALLED)
@@ -265,6 +286,7 @@ EXAMPLES: dict[type, Event] = {
         ClientStalled(),
         DurationOver(1),
         EndpointDeleted("eice-1"),
+        Revoked("why", "why exactly"),
         Shutdown(),
     )
 }

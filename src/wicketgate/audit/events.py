@@ -182,8 +182,8 @@ def close_event(opened: Mapping[str, Any], outcome: Outcome, *, event_id: str, n
         "userAgent": opened.get("userAgent"),
     }
     if outcome.error_code:
-        event["errorCode"] = outcome.error_code
-        event["errorMessage"] = outcome.close_reason
+        event["errorCode"] = _ERROR_CODES.get(outcome.error_code, outcome.error_code)
+        event["errorMessage"] = _bounded(outcome.close_reason, MAX_MESSAGE)
     event |= {
         "requestParameters": opened.get("requestParameters"),
         "responseElements": None,
@@ -199,7 +199,7 @@ def close_event(opened: Mapping[str, Any], outcome: Outcome, *, event_id: str, n
             "bytesToClient": outcome.bytes_to_client,
             "durationSeconds": None if outcome.duration is None else round(outcome.duration, 3),
             "closeCode": outcome.close_code,
-            "closeReason": outcome.close_reason,
+            "closeReason": _bounded(outcome.close_reason, MAX_MESSAGE),
             "targetSawAddress": outcome.source_address or None,
         },
         "eventCategory": "Management",

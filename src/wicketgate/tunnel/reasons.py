@@ -37,6 +37,8 @@ class CloseCode(IntEnum):
     """The target could not be reached, or reset the connection."""
     TRY_AGAIN_LATER = 1013
     """A limit is reached, or a part of the gateway is not there for the moment."""
+    REVOKED = 4403
+    """Ours, after HTTP's 403: what let the tunnel open no longer holds, and the VPC's revocation is immediate."""
     ENDPOINT_DELETED = 4404
     """Ours, after HTTP's 404."""
     DURATION_OVER = 4408
@@ -94,6 +96,11 @@ def duration_over(seconds: float) -> str:
 def endpoint_deleted(endpoint_id: str) -> str:
     """The reason when the endpoint of an open tunnel goes away."""
     return cut(f"The EC2 Instance Connect Endpoint {endpoint_id} was deleted")
+
+
+def revoked(words: str) -> str:
+    """The reason when an open tunnel would no longer be admitted (the setting `revocation`)."""
+    return cut(f"Access revoked: {words}")
 
 
 SHUTDOWN: Final = "The gateway is shutting down; connect again"

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wicketgate.model.errors import EndpointNotFound, EndpointNotReady, InvalidParameter
+from wicketgate.model.errors import AccessDenied, EndpointNotFound, EndpointNotReady, InvalidParameter
 from wicketgate.tunnel import reasons
 from wicketgate.tunnel.dial import RefusalKind
 from wicketgate.tunnel.reasons import UNABLE, CloseCode, cut
@@ -135,6 +135,15 @@ class EndpointDeleted(_Value, frozen=True):
     endpoint_id: str
 
 
+class Revoked(_Value, frozen=True):
+    """The tunnel would no longer be admitted, and revocation is immediate."""
+
+    reason: str
+    """One line for the client."""
+    record: str
+    """What the audit trail says: it may know more than the client."""
+
+
 class Shutdown(_Value, frozen=True):
     """The gateway stops."""
 
@@ -155,6 +164,7 @@ Event = (
     | ClientStalled
     | DurationOver
     | EndpointDeleted
+    | Revoked
     | Shutdown
 )
 
@@ -280,9 +290,21 @@ def _deleted(event: EndpointDeleted) -> tuple[int, str, str]:
     return EndpointNotFound.http_status, EndpointNotFound.code, reasons.endpoint_deleted(event.endpoint_id)
 
 
-def _broken_off(status: int, code: str, message: str) -> tuple[Command, ...]:
+def _broken_off(status: int, code: str, message: str, record: str = "") -> tuple[Command, ...]:
     """An end while the record is being written, which says that all is well: the CloseTunnel record says the rest."""
-    return (CancelDial(), Refuse(status, code, message), Finish(CloseCode.ABNORMAL, cut(message), code))
+    return (CancelDial(), Refuse(status, code, message), Finish(CloseCode.ABNORMAL, record or cut(message), code))
+
+
+def _revoked_early(event: Revoked) -> tuple[Command, ...]:
+    """The client is told what it may know, the record everything."""
+    answer = Refuse(AccessDenied.http_status, AccessDenied.code, event.reason)
+    return (CancelDial(), Record(AccessDenied.code, event.record, (answer,)))
+
+
+def _revoked(event: Revoked) -> tuple[Command, ...]:
+    # At once: what the target has left to say is for nobody any more, and its reset must not wait for a slow client.
+    close = CloseClient(CloseCode.REVOKED, event.reason)
+    return (close, DropTarget(at_once=True), Finish(CloseCode.REVOKED, event.record))
 
 
 def _never_relayed(code: CloseCode, reason: str, error_code: str) -> tuple[Command, ...]:
@@ -329,6 +351,7 @@ _RELAYING: Final[Mapping[type, _Row]] = {
         State.CLOSING,
         lambda e: _ended(CloseCode.ENDPOINT_DELETED, reasons.endpoint_deleted(e.endpoint_id), at_once=True),
     ),
+    Revoked: (State.CLOSING, _revoked),
     Shutdown: (State.CLOSING, lambda _: _ended(CloseCode.GOING_AWAY, reasons.SHUTDOWN, at_once=False)),
 }
 """What OPEN and CLIENT_EOF have in common."""
@@ -344,6 +367,7 @@ TABLE: Final[Mapping[State, Mapping[type, _Row]]] = {
         ),
         Shutdown: (State.REFUSING, lambda _: (CancelDial(), *_refused(*_STOPPING))),
         EndpointDeleted: (State.REFUSING, lambda e: (CancelDial(), *_refused(*_deleted(e)))),
+        Revoked: (State.REFUSING, _revoked_early),
         ClientGone: (State.CLOSED, lambda _: (CancelDial(), Record("RequestCanceled", reasons.CLIENT_GONE))),
     },
     State.RECORDING: {
@@ -352,6 +376,10 @@ TABLE: Final[Mapping[State, Mapping[type, _Row]]] = {
         DialUnavailable: (State.CLOSING, lambda e: _never_relayed(*_unavailable(e))),
         Shutdown: (State.CLOSING, lambda _: _broken_off(*_STOPPING)),
         EndpointDeleted: (State.CLOSING, lambda e: _broken_off(*_deleted(e))),
+        Revoked: (
+            State.CLOSING,
+            lambda e: _broken_off(AccessDenied.http_status, AccessDenied.code, e.reason, e.record),
+        ),
         ClientGone: (State.CLOSED, _gone(CancelDial())),
     },
     State.REFUSING: {
