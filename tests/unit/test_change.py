@@ -330,7 +330,7 @@ def test_untouched_resources_and_look_ups_are_shared():
     assert made.vpcs is world.vpcs
     assert [one is other for one, other in zip(made.groups, groups, strict=True)] == [True, False, True]
     assert made.by_id("vpcs") is world.by_id("vpcs")
-    assert made._members is world._members
+    assert made._places is world._places
     assert _looked_up(world) == before
 
 

@@ -174,16 +174,17 @@ def apply_change(world: World, change: Change) -> World:
         fields["settings"] = puts.pop("settings")[""]
     by_id: dict[str, dict[str, Resource]] = {}
     for field in puts.keys() | gone.keys():
-        there, put, deleted = world.by_id(field), puts.get(field, {}), gone.get(field, set())
+        there, deleted = world.by_id(field), gone.get(field, set())
         if not deleted <= there.keys():
             unknown = min(deleted - there.keys())
             raise WorldError(f"{_KIND_OF_FIELD[field]} {unknown} does not exist, so it cannot be deleted")
-        fields[field] = _merged(getattr(world, field), there, put, deleted)
-        by_id[field] = there | put
+        by_id[field] = there | puts.get(field, {})  # what is put again keeps its place
         for resource_id in deleted:
             del by_id[field][resource_id]
-    changed = world.replaced(fields, by_id)
-    check_change(changed, world, {field: puts.get(field, {}).keys() | gone.get(field, set()) for field in by_id})
+        fields[field] = tuple(by_id[field].values())
+    touched = {field: [*puts.get(field, {}), *gone.get(field, ())] for field in by_id}
+    changed = world.replaced(fields, by_id, touched)
+    check_change(changed, world, touched)
     return changed
 
 
@@ -218,14 +219,3 @@ def _by_field(change: Change) -> tuple[dict[str, dict[str, Resource]], dict[str,
             raise WorldError(f"{kind} {resource_id} cannot be deleted: it is no kind of resource that can be")
         gone.setdefault(FIELDS[KINDS[kind]], set()).add(resource_id)
     return puts, gone
-
-
-def _merged(
-    there: tuple[Resource, ...], by_id: dict[str, Resource], puts: dict[str, Resource], gone: set[str]
-) -> tuple[Resource, ...]:
-    """The resources with `puts` and without `gone`; found by identity, because ids cost more to ask for."""
-    new = {id(by_id[one]): resource for one, resource in puts.items() if one in by_id}
-    kept = [new.get(id(one), one) for one in there] if new else list(there)
-    if gone:
-        kept = [one for one in kept if id_of(one) not in gone]
-    return (*kept, *(one for resource_id, one in puts.items() if resource_id not in by_id))

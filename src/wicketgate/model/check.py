@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -86,11 +87,12 @@ def check_change(world: World, before: World, touched: Mapping[str, Collection[s
             one.id for one in world.interfaces if one.subnet_id in subnets or not moved.isdisjoint(one.group_ids)
         }
     if interfaces:
-        ids["instances"] |= {one.id for one in world.instances if one.interface_id in interfaces}
+        ids["instances"] |= {
+            one.id for key in interfaces if (one := world.instance_by_first_interface(key)) is not None
+        }
         ids["instances"] |= {one.attached_to for key in interfaces if (one := world.interface(key)) is not None}
-    if ids["instances"]:
-        # A further interface depends on its instance, on the place of its first interface and on the other ones.
-        interfaces |= {one.id for one in world.interfaces if one.attached_to in ids["instances"] - {""}}
+    # A further interface depends on its instance, on the place of its first interface and on the other ones.
+    interfaces |= {one.id for key in ids["instances"] for one in world.further_interfaces(key)}
     if interfaces or subnets:
         ids["endpoints"] |= {
             one.id for one in world.endpoints if one.interface_id in interfaces or one.subnet_id in subnets
@@ -100,6 +102,7 @@ def check_change(world: World, before: World, touched: Mapping[str, Collection[s
     _check_network(
         world,
         {kind: [one for key in keys if (one := world.by_id(kind).get(key)) is not None] for kind, keys in ids.items()},
+        before,
     )
     if not touched.keys().isdisjoint(IDENTITY):
         _check_identity(world)
@@ -110,8 +113,11 @@ def _vpc_of_group(world: World, group_id: str) -> str | None:
     return None if group is None else group.vpc_id
 
 
-def _check_network(world: World, concerned: Mapping[str, Collection[Any]]) -> None:
-    """Check these resources (field of the World -> resources), in an order in which each may rely on those before."""
+def _check_network(world: World, concerned: Mapping[str, Collection[Any]], before: World | None = None) -> None:
+    """Check these resources (field of the World -> resources), in an order in which each may rely on those before.
+
+    What is in `before` too, which was checked, is looked at again only as far as it depends on anything else.
+    """
     for kind in ("vpcs", "subnets", "interfaces", "instances", "endpoints"):
         for one in concerned[kind]:
             _check_id(kind, one.id)
@@ -124,7 +130,7 @@ def _check_network(world: World, concerned: Mapping[str, Collection[Any]]) -> No
     for vpc_id in {subnet.vpc_id for subnet in concerned["subnets"]}:
         _check_overlap(world, vpc_id)
     for group in concerned["groups"]:
-        _check_group(world, group)
+        _check_group(world, group, None if before is None else before.group(group.id))
     for eni in concerned["interfaces"]:
         _check_interface(world, eni)
     if concerned["interfaces"]:
@@ -190,11 +196,17 @@ _Network = TypeVar("_Network", ipaddress.IPv4Network, ipaddress.IPv6Network)
 
 def _network(version: int, owner: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
-        if "%" in text:  # Python takes anything for an IPv6 zone, and netd writes ranges into commands
-            raise ValueError("it has a zone")
-        return ipaddress.IPv4Network(text) if version == 4 else ipaddress.IPv6Network(text)
+        return _parsed(version, text)
     except ValueError as error:
         raise WorldError(f"{owner}: {text!r} is no IPv{version} range: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _parsed(version: int, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A range by its text: the same few come again and again, and each would take 10 us."""
+    if "%" in text:  # Python takes anything for an IPv6 zone, and netd writes ranges into commands
+        raise ValueError("it has a zone")
+    return ipaddress.IPv4Network(text) if version == 4 else ipaddress.IPv6Network(text)
 
 
 def _within(owner: str, version: int, text: str, parents: Iterable[str]) -> bool:
@@ -215,18 +227,15 @@ def _check_prefix_list(prefix_list: PrefixList) -> None:
 # -- groups ------------------------------------------------------------------------------------------------------------
 
 
-def _check_group(world: World, group: SecurityGroup) -> None:
+def _check_group(world: World, group: SecurityGroup, before: SecurityGroup | None) -> None:
     if not _ID.fullmatch(group.id):
         raise WorldError(f"group {group.id!r}: an id has letters, digits and hyphens")
     if world.vpc(group.vpc_id) is None:
         raise WorldError(f"group {group.id}: VPC {group.vpc_id} does not exist")
+    known = {} if before is None else {rule.id: rule for rule in before.rules}
     for rule in group.rules:
-        peers = (rule.cidr_ipv4, rule.cidr_ipv6, rule.prefix_list_id, rule.referenced_group_id)
-        if sum(peer is not None for peer in peers) != 1:
-            raise WorldError(
-                f"rule {rule.id}: exactly one of cidr_ipv4, cidr_ipv6, prefix_list_id, referenced_group_id is needed"
-            )
-        _check_rule(rule)
+        if known.get(rule.id) != rule:
+            _check_rule(rule)
         if rule.prefix_list_id is not None and world.prefix_list(rule.prefix_list_id) is None:
             raise WorldError(f"rule {rule.id}: prefix list {rule.prefix_list_id} does not exist")
         if rule.referenced_group_id is not None:
@@ -243,7 +252,12 @@ def _check_reference(world: World, group: SecurityGroup, rule: SecurityGroupRule
 
 
 def _check_rule(rule: SecurityGroupRule) -> None:
-    """Protocol, ports and range are such as can be enforced."""
+    """Protocol, ports and range are such as can be enforced; what it refers to is not looked at."""
+    peers = (rule.cidr_ipv4, rule.cidr_ipv6, rule.prefix_list_id, rule.referenced_group_id)
+    if sum(peer is not None for peer in peers) != 1:
+        raise WorldError(
+            f"rule {rule.id}: exactly one of cidr_ipv4, cidr_ipv6, prefix_list_id, referenced_group_id is needed"
+        )
     named = rule.ip_protocol in ("-1", "tcp", "udp", "icmp", "icmpv6")
     numbered = rule.ip_protocol.isascii() and rule.ip_protocol.isdecimal()
     if not named and not (numbered and int(rule.ip_protocol) <= 255):
@@ -322,15 +336,11 @@ def _address(version: int, owner: str, text: str) -> ipaddress.IPv4Address | ipa
 
 def _check_places(world: World, interfaces: Iterable[NetworkInterface]) -> None:
     """No other interface of the VPC has an address or the link of one of these, and no peering connection the link."""
-    vpc_of = {subnet.id: subnet.vpc_id for subnet in world.subnets}
-    addresses = Counter((vpc_of[eni.subnet_id], one) for eni in world.interfaces for one in eni.addresses)
-    links = Counter((vpc_of[eni.subnet_id], eni.link) for eni in world.interfaces)
-    active = (one for one in world.peerings if one.status == "active")
-    links.update((vpc_id, one.link) for one in active for vpc_id in (one.requester_vpc_id, one.accepter_vpc_id))
     for eni in interfaces:
-        vpc_id = vpc_of[eni.subnet_id]
-        taken = [f"address {one}" for one in eni.addresses if addresses[vpc_id, one] > 1]
-        taken += [f"link {eni.link}"] if links[vpc_id, eni.link] > 1 else []
+        vpc_id = world.vpc_of_subnet(eni.subnet_id).id
+        taken = [f"address {one}" for one in eni.addresses if len(world.holders(vpc_id, one)) > 1]
+        peered = any(one.link == eni.link for one in world.active_peerings(vpc_id))
+        taken += [f"link {eni.link}"] if peered or len(world.interfaces_on_link(vpc_id, eni.link)) > 1 else []
         if taken:
             raise WorldError(f"interface {eni.id}: {taken[0]} is taken in {vpc_id}")
 

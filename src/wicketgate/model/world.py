@@ -14,6 +14,7 @@ import msgspec
 
 from wicketgate.model.check import check_world
 from wicketgate.model.errors import WorldError
+from wicketgate.model.places import Places, carried, places
 from wicketgate.model.resources import (
     REVOCATION_TAG,
     AccessKey,
@@ -135,24 +136,12 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         return _grouped(pair for pair in ends if pair[1].status == "active")
 
     @cached_property
-    def _attached(self) -> dict[str, tuple[NetworkInterface, ...]]:
-        further = sorted((eni for eni in self.interfaces if eni.attached_to), key=lambda eni: eni.device_index)
-        return _grouped((eni.attached_to, eni) for eni in further)
+    def _places(self) -> Places:
+        return places(self.interfaces, self._vpc_id_of_subnet)
 
-    @cached_property
-    def _members(self) -> dict[str, tuple[NetworkInterface, ...]]:
-        return _grouped((group_id, eni) for eni in self.interfaces for group_id in dict.fromkeys(eni.group_ids))
-
-    @cached_property
-    def _interfaces_by_vpc(self) -> dict[str, tuple[NetworkInterface, ...]]:
-        return _grouped(
-            (subnet.vpc_id, eni) for eni in self.interfaces if (subnet := self.subnet(eni.subnet_id)) is not None
-        )
-
-    @cached_property
-    def _interfaces_by_address(self) -> dict[tuple[str, str], NetworkInterface]:
-        by_vpc = self._interfaces_by_vpc.items()
-        return {(vpc_id, one): eni for vpc_id, there in by_vpc for eni in there for one in eni.addresses}
+    def _vpc_id_of_subnet(self, subnet_id: str) -> str | None:
+        subnet = self.subnet(subnet_id)
+        return None if subnet is None else subnet.vpc_id
 
     @cached_property
     def _endpoints_by_interface(self) -> dict[str, Endpoint]:
@@ -167,16 +156,27 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         found: dict[str, Any] = getattr(self, f"_{field}")
         return found
 
-    def replaced(self, fields: Mapping[str, Any], by_id: Mapping[str, dict[str, Any]]) -> World:
+    def replaced(
+        self,
+        fields: Mapping[str, Any],
+        by_id: Mapping[str, dict[str, Any]],
+        touched: Mapping[str, Iterable[str]] | None = None,
+    ) -> World:
         """This World with other fields, unchecked, and their new look-ups by id, so that they need not be made.
 
-        What is looked up in none of these fields is shared with this World.
+        What is looked up in none of these fields is shared with this World. `touched`: field -> ids of all that was
+        put or deleted in it, if it is known, so that the look-ups of places can be mended and need not be made either.
         """
         new: World = msgspec.structs.replace(self, **fields)
         for name, sources in _LOOK_UPS.items():
             if name in self.__dict__ and fields.keys().isdisjoint(sources):
                 new.__dict__[name] = self.__dict__[name]
         new.__dict__.update({f"_{field}": found for field, found in by_id.items()})
+        moved = (touched or {}).get("interfaces")
+        if moved is not None and "_places" in self.__dict__ and "subnets" not in fields:
+            mended = carried(self._places, self._interfaces, new._interfaces, moved, self._vpc_id_of_subnet)
+            if mended is not None:
+                new.__dict__["_places"] = mended
         return new
 
     def vpc(self, vpc_id: str) -> Vpc | None:
@@ -265,7 +265,7 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
 
     def members(self, group_id: str) -> tuple[NetworkInterface, ...]:
         """The network interfaces that carry the group."""
-        return self._members.get(group_id, ())
+        return self._places.by_group.get(group_id, ())
 
     def vpc_of_subnet(self, subnet_id: str) -> Vpc:
         """The VPC of a subnet that exists; raises WorldError otherwise."""
@@ -277,11 +277,24 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
 
     def interfaces_of_vpc(self, vpc_id: str) -> tuple[NetworkInterface, ...]:
         """The network interfaces in a VPC."""
-        return self._interfaces_by_vpc.get(vpc_id, ())
+        return tuple(self._places.by_vpc.get(vpc_id, {}).values())
 
     def interface_at(self, vpc_id: str, address: str) -> NetworkInterface | None:
         """The network interface of a VPC that holds a private address, in canonical form."""
-        return self._interfaces_by_address.get((vpc_id, address))
+        holders = self._places.by_address.get((vpc_id, address))
+        return holders[0] if holders else None
+
+    def holders(self, vpc_id: str, address: str) -> tuple[NetworkInterface, ...]:
+        """All network interfaces of a VPC with a private address: more than one only in a World that contradicts."""
+        return self._places.by_address.get((vpc_id, address), ())
+
+    def interfaces_on_link(self, vpc_id: str, link: str) -> tuple[NetworkInterface, ...]:
+        """All network interfaces of a VPC on a link."""
+        return self._places.by_link.get((vpc_id, link), ())
+
+    def further_interfaces(self, instance_id: str) -> tuple[NetworkInterface, ...]:
+        """The network interfaces that are attached to an instance beside its first one, by device index."""
+        return self._places.by_instance.get(instance_id, ())
 
     def endpoint_of_interface(self, interface_id: str) -> Endpoint | None:
         """The endpoint whose network interface this is."""
@@ -289,16 +302,20 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
 
     def instance_of_interface(self, interface_id: str) -> Instance | None:
         """The instance whose network interface this is, be it its first or a further one."""
-        first = self._instances_by_interface.get(interface_id)
+        first = self.instance_by_first_interface(interface_id)
         if first is not None:
             return first
         eni = self.interface(interface_id)
         return None if eni is None or not eni.attached_to else self.instance(eni.attached_to)
 
+    def instance_by_first_interface(self, interface_id: str) -> Instance | None:
+        """The instance that names this network interface as its first one."""
+        return self._instances_by_interface.get(interface_id)
+
     def interfaces_of_instance(self, instance: Instance) -> tuple[NetworkInterface, ...]:
         """The network interfaces of an instance by device index; none once it has ended."""
         first = self.interface(instance.interface_id)
-        return () if first is None else (first, *self._attached.get(instance.id, ()))
+        return () if first is None else (first, *self.further_interfaces(instance.id))
 
     def prefix_list(self, prefix_list_id: str) -> PrefixList | None:
         """The managed prefix list with this id."""
@@ -385,10 +402,7 @@ _LOOK_UPS: dict[str, frozenset[str]] = {
     "_peerings": frozenset({"peerings"}),
     "_route_tables": frozenset({"route_tables"}),
     "_peerings_by_vpc": frozenset({"peerings"}),
-    "_attached": frozenset({"interfaces"}),
-    "_members": frozenset({"interfaces"}),
-    "_interfaces_by_vpc": frozenset({"interfaces", "subnets"}),
-    "_interfaces_by_address": frozenset({"interfaces", "subnets"}),
+    "_places": frozenset({"interfaces", "subnets"}),
     "_endpoints_by_interface": frozenset({"endpoints"}),
     "_instances_by_interface": frozenset({"instances"}),
 }
