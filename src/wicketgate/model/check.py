@@ -87,9 +87,8 @@ def check_change(world: World, before: World, touched: Mapping[str, Collection[s
             one.id for one in world.interfaces if one.subnet_id in subnets or not moved.isdisjoint(one.group_ids)
         }
     if interfaces:
-        ids["instances"] |= {
-            one.id for key in interfaces if (one := world.instance_by_first_interface(key)) is not None
-        }
+        owners = (world.instance_by_first_interface(key) for key in interfaces)
+        ids["instances"] |= {owner.id for owner in owners if owner is not None}
         ids["instances"] |= {one.attached_to for key in interfaces if (one := world.interface(key)) is not None}
     # A further interface depends on its instance, on the place of its first interface and on the other ones.
     interfaces |= {one.id for key in ids["instances"] for one in world.further_interfaces(key)}
