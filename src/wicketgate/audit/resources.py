@@ -21,7 +21,10 @@ _EC2: Final[Mapping[str, tuple[str, str]]] = {
     "eni": ("AWS::EC2::NetworkInterface", "network-interface"),
     "i": ("AWS::EC2::Instance", "instance"),
     "ami": ("AWS::EC2::Ami", "image"),
+    "pcx": ("AWS::EC2::VPCPeeringConnection", "vpc-peering-connection"),
+    "rtb": ("AWS::EC2::RouteTable", "route-table"),
     "eice": ("AWS::EC2::InstanceConnectEndpoint", "instance-connect-endpoint"),
+    "pl": ("AWS::EC2::PrefixList", "prefix-list"),
 }
 """Prefix of an id -> type (AWS Config's and CloudTrail's names) and the kind in its ARN."""
 

@@ -183,6 +183,13 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     vpcs_per_region: Annotated[int, _count("VPCs in all.")] = 5
     subnets_per_vpc: Annotated[int, _count("Subnets in one VPC.")] = 200
     interfaces_per_region: Annotated[int, _count("Network interfaces in all.")] = 5000
+    peerings_per_vpc: Annotated[int, _count("Active peering connections of one VPC.", last=125)] = 50
+    peering_requests_per_vpc: Annotated[int, _count("Requests of one VPC for peering that nobody accepted yet.")] = 25
+    route_tables_per_vpc: Annotated[int, _count("Route tables of one VPC, its main one included.")] = 200
+    routes_per_table: Annotated[
+        int, _count("Routes in one route table, for each of IPv4 and IPv6, beside the local ones.", last=1000)
+    ] = 500
+    prefix_lists_per_region: Annotated[int, _count("Managed prefix lists in all.")] = 100
 
     @property
     def identity(self) -> Identity:

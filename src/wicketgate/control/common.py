@@ -34,13 +34,22 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
 
     groups_per_region: int = 2500
     rules_per_group: int = 60
-    """Per direction, and separately for IPv4 and IPv6; a group reference counts in both families."""
+    """Per direction, and separately for IPv4 and IPv6; group references and prefix lists count in both families."""
     groups_per_interface: int = 5
     rules_per_interface: int = 1000
-    """Upper bound of rules_per_group x groups_per_interface."""
+    """Upper bound of rules_per_group x groups_per_interface, and of the rules that count on an interface."""
     vpcs_per_region: int = 5
     subnets_per_vpc: int = 200
     interfaces_per_region: int = 5000
+    peerings_per_vpc: int = 50
+    """Active VPC peering connections."""
+    peering_requests_per_vpc: int = 25
+    """VPC peering connections that a VPC has asked for and that nobody has accepted."""
+    route_tables_per_vpc: int = 200
+    """The main one included."""
+    routes_per_table: int = 500
+    """For IPv4 and IPv6 separately; local routes do not count."""
+    prefix_lists_per_region: int = 100
 
 
 AWS_QUOTAS = Quotas()

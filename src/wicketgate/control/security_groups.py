@@ -251,7 +251,7 @@ def delete_security_group(call: Call) -> Outcome:
 
 
 def in_use(world: World, group_id: str) -> bool:
-    """Whether an interface carries the group, an endpoint is about to, or a rule of another group of the VPC names it."""
+    """Whether an interface carries the group, an endpoint is about to, or a rule of another group in its VPC does."""
     pending = (one.pending.group_ids or () for one in world.endpoints if one.pending is not None)
     return (
         any(group_id in eni.group_ids for eni in world.interfaces)

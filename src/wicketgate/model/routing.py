@@ -53,12 +53,12 @@ class VpcPeeringConnection(Struct, frozen=True, kw_only=True):
     accepter_vpc_id: str
     link: str
     """Name of the network device on both VPC routers (at most 15 bytes)."""
-    status: Literal["pending-acceptance", "active", "rejected", "expired", "deleted"] = "pending-acceptance"
+    status: Literal["pending-acceptance", "active", "failed", "rejected", "expired", "deleted"] = "pending-acceptance"
     status_message: str = ""
     created_at: float = 0.0
     """Seconds since the epoch."""
     ended_at: float = 0.0
-    """When it was rejected or deleted, in seconds since the epoch; it is shown for a while after."""
+    """When it failed, expired, was rejected or deleted, in seconds since the epoch; it is shown for a while after."""
     tags: dict[str, str] = msgspec.field(default_factory=dict)
 
     def other(self, vpc_id: str) -> str:
