@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from wicketgate.control.common import Quotas, check_id, tag_list
+from wicketgate.control.common import check_id, tag_list
 from wicketgate.model import PROTOCOL_NUMBERS, ApiError, SecurityGroup, SecurityGroupRule, VpcPeeringConnection, World
 
 DESCRIPTION_SET = "a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*"
@@ -191,7 +191,7 @@ def rule_description(given: str | None) -> str:
     return description
 
 
-# -- limits ------------------------------------------------------------------------------------------------------------
+# -- duplicates --------------------------------------------------------------------------------------------------------
 
 
 def check_duplicates(group: SecurityGroup, wanted: Sequence[SecurityGroupRule]) -> None:
@@ -216,36 +216,6 @@ def _words(rule: SecurityGroupRule) -> str:
     else:
         what = "ALL" if rule.ip_protocol == "-1" else f"protocol: {rule.ip_protocol}"
     return f"peer: {rule.peer}, {what}, ALLOW"
-
-
-def rule_count(world: World, rules: Iterable[SecurityGroupRule]) -> int:
-    """What rules of one direction count against the quota: group references, prefix lists by their MaxEntries, and the
-    larger of IPv4 and IPv6 ranges.
-
-    Each family has its quota, and references and lists stand in both, so the fuller family decides. (Counted so by AWS,
-    as users of awslimitchecker found; of a list, VPC User Guide, "Managed prefix lists".)
-    """
-    ipv4 = ipv6 = both = 0
-    for rule in rules:
-        ipv4 += rule.cidr_ipv4 is not None
-        ipv6 += rule.cidr_ipv6 is not None
-        both += rule.referenced_group_id is not None
-        prefix_list = world.prefix_list(rule.prefix_list_id) if rule.prefix_list_id is not None else None
-        both += prefix_list.max_entries if prefix_list is not None else 0
-    return both + max(ipv4, ipv6)
-
-
-def fullest(world: World, group: SecurityGroup) -> int:
-    """What the fuller direction of a group counts against the quota of rules per group."""
-    return max(rule_count(world, group.inbound), rule_count(world, group.outbound))
-
-
-def check_rule_quota(world: World, group: SecurityGroup, quotas: Quotas) -> None:
-    """Raise RulesPerSecurityGroupLimitExceeded when either direction of the group holds too many rules."""
-    if fullest(world, group) > quotas.rules_per_group:
-        raise ApiError(
-            "RulesPerSecurityGroupLimitExceeded", "The maximum number of rules per security group has been reached."
-        )
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,17 @@ from typing import Any, Generic, TypeVar
 from wicketgate.control import common
 from wicketgate.control.call import Ask, Call
 from wicketgate.control.security_groups import default_group_of
-from wicketgate.model import ApiError, Endpoint, Instance, NetworkInterface, SecurityGroup, Subnet, Vpc, World
+from wicketgate.model import (
+    ApiError,
+    Endpoint,
+    Instance,
+    NetworkInterface,
+    PrefixList,
+    SecurityGroup,
+    Subnet,
+    Vpc,
+    World,
+)
 
 T = TypeVar("T")
 
@@ -52,6 +62,9 @@ ENDPOINT = Kind[Endpoint](
 )
 GROUP = Kind[SecurityGroup](
     "sg", "securityGroup", World.group, "InvalidSecurityGroupID.NotFound", "InvalidSecurityGroupId.Malformed"
+)
+PREFIX_LIST = Kind[PrefixList](
+    "pl", "prefix list", World.prefix_list, "InvalidPrefixListID.NotFound", "InvalidPrefixListId.Malformed"
 )
 
 

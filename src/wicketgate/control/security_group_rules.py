@@ -26,7 +26,6 @@ from wicketgate.control.common import (
 from wicketgate.control.permissions import (
     check_duplicates,
     check_prefix_lists,
-    check_rule_quota,
     duplicate,
     identity,
     permissions_of,
@@ -38,6 +37,7 @@ from wicketgate.control.permissions import (
     twice,
 )
 from wicketgate.control.rule_parameters import given_permissions, mentioned, referenced
+from wicketgate.control.rule_quotas import check_group_quotas
 from wicketgate.control.security_groups import (
     MAX_RESULTS,
     MIN_RESULTS,
@@ -102,7 +102,7 @@ def _authorize(call: Call, quotas: Quotas, *, is_egress: bool) -> Outcome:
     check_duplicates(group, wanted)
     added = [replace(rule, id=call.new_id("sgr"), tags=tags) for rule in wanted]
     changed = replace(group, rules=(*group.rules, *added))
-    check_rule_quota(call.world, changed, quotas)
+    check_group_quotas(call.world, changed, quotas)
     items = [rule_item(call.world, group, rule) for rule in added]
     return Outcome({"Return": True, "SecurityGroupRules": items}, call.change(changed))
 
@@ -202,7 +202,7 @@ def modify_security_group_rules(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outc
         if identity(rule) in untouched:
             raise duplicate(rule)
     modified = replace(group, rules=tuple(changed.get(rule.id, rule) for rule in group.rules))
-    check_rule_quota(call.world, modified, quotas)  # one prefix list may have more entries than another
+    check_group_quotas(call.world, modified, quotas)  # one prefix list may have more entries than another
     return Outcome({"Return": True}, call.change(modified))
 
 

@@ -26,6 +26,7 @@ _FIELDS: Final[Mapping[str, tuple[str, resources.Kind[Any]]]] = {
     "network-interface": ("interfaces", resources.INTERFACE),
     "instance": ("instances", resources.INSTANCE),
     "instance-connect-endpoint": ("endpoints", resources.ENDPOINT),
+    "prefix-list": ("prefix_lists", resources.PREFIX_LIST),
 }
 """Resource type -> field of the World, and its kind."""
 _GROUP_NOT_FOUND: Final = "InvalidGroup.NotFound"
