@@ -50,6 +50,17 @@ ROUTER_SYSCTLS = {
     # The ICMP error takes the mark of the packet it answers, and by it the route back to a preserved client address.
     "net/ipv4/fwmark_reflect": "1",
 }
+TRACKING_SYSCTLS = {
+    # Without an entry there is no way in for a segment in the middle of a connection, from either side: what was
+    # forgotten stays so. Entries are the kernel's, so netd may come and go.
+    "net/netfilter/nf_conntrack_tcp_loose": "0",
+    "net/netfilter/nf_conntrack_acct": "1",
+    # Idle time-outs (EC2 User Guide, security group connection tracking): 180 s is not Linux's default.
+    "net/netfilter/nf_conntrack_tcp_timeout_established": "432000",
+    "net/netfilter/nf_conntrack_udp_timeout": "30",
+    "net/netfilter/nf_conntrack_udp_timeout_stream": "180",
+    "net/netfilter/nf_conntrack_generic_timeout": "600",
+}
 HOST_SYSCTLS = {
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
@@ -141,6 +152,7 @@ class Fabric:
         # Rules before links: whatever comes up next is already judged.
         self._apply_ruleset(vpc_id, self._compiled(world, vpc_id, before))
         if not known:
+            ip.sysctl(vpc_id, TRACKING_SYSCTLS)  # which are there once a ruleset has asked for connection tracking
             self._plugged[vpc_id] = {}
             self._lay_void(vpc_id)
         self._plug(world, vpc_id, plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,18 @@ def _ip(namespace: str, arguments: list[str], text: str = "") -> subprocess.Comp
             raise FabricError("the program ip is missing (Debian package iproute2)") from None
 
 
-def sysctl(namespace: str, values: dict[str, str]) -> None:
-    """Set sysctls of the network stack in a namespace, e.g. `net/ipv4/ip_forward`. Raises FabricError."""
+def sysctl(namespace: str, values: Mapping[str, str], *, missing_ok: bool = False) -> None:
+    """Set sysctls of the network stack in a namespace, e.g. `net/ipv4/ip_forward`; nothing is written that is so.
+
+    `missing_ok`: leave out those that this kernel does not have. Raises FabricError.
+    """
     with netns.entered(namespace):
         for key, value in values.items():
+            path = Path("/proc/sys") / key
             try:
-                (Path("/proc/sys") / key).write_text(value)
+                if path.read_text().strip() != value:
+                    path.write_text(value)
             except OSError as error:
+                if missing_ok and isinstance(error, FileNotFoundError):
+                    continue
                 raise FabricError(f"sysctl {key}={value} in namespace {namespace}: {error.strerror}") from error

@@ -1,0 +1,135 @@
+"""Tracked connections as data: what is listed, deleted, forgotten and heard of, with real flows."""
+
+import select
+import socket
+from contextlib import contextmanager
+
+import pytest
+
+from tests.net.worlds import VPC, attempt, listening, rule, world
+from wicketgate.kernel import conntrack, netns
+from wicketgate.kernel.dial import IP_TRANSPARENT
+
+FREE = [rule("out", "-1", (-1, -1), "0.0.0.0/0"), rule("in", "-1", (-1, -1), "0.0.0.0/0")]
+ONE, TWO, THREE = "10.0.1.11", "10.0.1.12", "10.0.1.13"
+
+
+@pytest.fixture
+def made(fabric):
+    """Three machines that may do everything."""
+    wanted = world({"endpoint": [], "free": FREE}, {"one": ["free"], "two": ["free"], "three": ["free"]})
+    fabric.apply(wanted)
+    return wanted
+
+
+@contextmanager
+def datagrams(namespace, port):
+    """A UDP socket in a namespace."""
+    with netns.entered(namespace):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        sock.settimeout(1)
+        sock.bind(("0.0.0.0", port))
+        yield sock
+
+
+def _udp(entries):
+    return [entry for entry in entries if entry.protocol == 17]
+
+
+def test_an_entry_says_what_the_flow_is(made):
+    """Addresses, ports, both directions' counts, and whether it was answered."""
+    one, two = (instance.id for instance in made.instances[:2])
+    with datagrams(one, 4000) as client, datagrams(two, 9) as server:
+        client.sendto(b"x" * 100, (TWO, 9))
+        server.recv(200)
+        (before,) = _udp(conntrack.dump(VPC))
+        assert not before.status & conntrack.SEEN_REPLY
+        server.sendto(b"y" * 50, (ONE, 4000))
+        client.recv(200)
+        (entry,) = _udp(conntrack.dump(VPC))
+    assert (entry.id, entry.family, entry.key) == (before.id, 4, before.key)
+    assert entry.original == conntrack.Direction(ONE, TWO, 4000, 9)
+    assert entry.reply == conntrack.Direction(TWO, ONE, 9, 4000)
+    assert entry.status & conntrack.SEEN_REPLY
+    assert (entry.packets, entry.octets, entry.reply_packets, entry.reply_octets) == (1, 128, 1, 78)
+    assert 0 < entry.timeout <= 30
+
+
+def test_delete_takes_this_entry_alone(made):
+    """One of two flows; one that is gone is no error."""
+    with datagrams(made.instances[0].id, 4000) as client:
+        client.sendto(b"x", (TWO, 9))
+        client.sendto(b"x", (THREE, 9))
+        doomed = next(one for one in _udp(conntrack.dump(VPC)) if one.original.destination == TWO)
+        assert conntrack.delete(VPC, doomed) == 1
+        assert [one.original.destination for one in _udp(conntrack.dump(VPC))] == [THREE]
+        assert conntrack.delete(VPC, doomed) == 0
+        client.sendto(b"x", (TWO, 9))
+        assert {one.original.destination for one in _udp(conntrack.dump(VPC))} == {TWO, THREE}
+        assert conntrack.delete(VPC, *_udp(conntrack.dump(VPC))) == 2
+        assert conntrack.delete(VPC) == 0
+
+
+def test_forget_takes_all_of_an_address(made):
+    """From it or to it, and nobody else's, even where its bytes stand elsewhere in an entry."""
+    with datagrams(made.instances[0].id, 4000) as one, datagrams(made.instances[1].id, 4001) as two:
+        one.sendto(b"x", (TWO, 9))
+        one.sendto(b"x", (THREE, 9))
+        two.sendto(b"x", (THREE, 9))
+        assert conntrack.forget(VPC, []) == 0
+        assert conntrack.forget(VPC, ["192.0.2.1", "2001:db8::1"]) == 0
+        assert conntrack.forget(VPC, {TWO, "2001:db8::1"}) == 2
+        assert [one.original.destination for one in _udp(conntrack.dump(VPC))] == [THREE]
+
+
+def test_events_tell_of_beginning_and_end(made):
+    """NEW at the first packet that passes, with its mark; DESTROY with the final counts; nothing of other VPCs."""
+    heard = conntrack.events(VPC)
+    try:
+        assert heard.read() == []
+        with datagrams(made.instances[0].id, 4000) as client:
+            client.sendto(b"x" * 10, (TWO, 9))
+            assert select.select([heard], [], [], 1)[0] == [heard]
+            (begun,) = [one for one in heard.read() if one.entry.protocol == 17]
+            assert (begun.kind, begun.entry.original.destination_port) == ("new", 9)
+            client.sendto(b"x" * 10, (TWO, 9))
+            assert conntrack.forget(VPC, [TWO]) == 1
+        ended = [one for one in heard.read() if one.kind == "destroy" and one.entry.protocol == 17]
+        assert [(one.entry.id, one.entry.packets) for one in ended] == [(begun.entry.id, 2)]
+    finally:
+        heard.close()
+
+
+def test_lost_events_are_told(made):
+    """More than the buffer holds: None once, then it goes on."""
+    heard = conntrack.events(VPC)
+    try:
+        heard._netlink.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with netns.entered(made.instances[0].id):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sock:
+            sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+            for port in range(1, 200):
+                sock.sendto(b"x", (TWO, port))
+            assert heard.read() is None
+            assert heard.read() == []
+            sock.sendto(b"x", (TWO, 999))
+            assert [one.entry.original.destination_port for one in heard.read()] == [999]
+    finally:
+        heard.close()
+
+
+def test_tcp_of_an_endpoint_bears_its_mark(made, fabric):
+    """The mark of the endpoint is in the entry that dump and event show."""
+    open_ = world({"endpoint": FREE, "free": FREE}, {"one": ["free"]}, revision=2)
+    fabric.apply(open_)
+    heard = conntrack.events(VPC)
+    try:
+        with listening(open_, (22,)):
+            assert attempt(open_, open_.interfaces[0], ONE, 22) == "connected"
+        marks = [one.mark & 0x0FFF0000 for one in conntrack.dump(VPC) if one.protocol == 6]
+        assert marks == [1 << 16]
+        assert 1 << 16 in [one.entry.mark & 0x0FFF0000 for one in heard.read()]
+    finally:
+        heard.close()
