@@ -45,6 +45,7 @@ from wicketgate.tunnel import DialReply, DialRequest
 
 ENDPOINT = "eice-0123456789abcdef0"
 TARGET = "10.0.1.11"
+ENDPOINT_ADDRESS = "10.0.1.10"
 HOST = f"{ENDPOINT}.0123abcd.ec2-instance-connect-endpoint.us-east-1.example.test"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
@@ -80,7 +81,7 @@ def make_world(
         ),
         interfaces=(
             NetworkInterface(
-                id="eni-e", subnet_id="subnet-1", private_ip_address="10.0.1.10", group_ids=("sg-e",), link="e0"
+                id="eni-e", subnet_id="subnet-1", private_ip_address=ENDPOINT_ADDRESS, group_ids=("sg-e",), link="e0"
             ),
             NetworkInterface(
                 id="eni-t", subnet_id="subnet-1", private_ip_address=TARGET, group_ids=("sg-t",), link="t0"
@@ -142,7 +143,7 @@ class LoopbackNetd:
         target.connect_ex(("127.0.0.1", request.port))
         ours, theirs = socket.socketpair()
         self.leases.append(ours)
-        reply = DialReply(id=request.id, revision=1, source_address="127.0.0.1")
+        reply = DialReply(id=request.id, revision=1, source_address=ENDPOINT_ADDRESS)
         with target, theirs:
             socket.send_fds(self.sock, [msgspec.json.encode(reply)], [target.fileno(), theirs.fileno()])
 

@@ -8,12 +8,13 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 import msgspec
 import uvloop
 
-from wicketgate.admit import admit
+from wicketgate.admit import admit, review
 from wicketgate.audit import AuditLog
 from wicketgate.follow import follow
 from wicketgate.gateway.config import GatewayConfig, GatewayError, check_unprivileged, tls_context
@@ -51,10 +52,9 @@ class _Worker:
             self._netd.close()
             self._audit.stop()
 
-    def _enforce(self, world: World) -> None:
+    def _enforce(self, world: World) -> Awaitable[None] | None:
         if self._gateway is not None:
-            self._gateway.enforce(world)
-            return
+            return self._gateway.enforce(world)
         # Nothing is accepted before there is something to decide by: connections wait in the listener's queue.
         self._gateway = Gateway(
             world,
@@ -62,11 +62,13 @@ class _Worker:
             audit=self._audit,
             admit=admit,
             judge=judge,
+            review=review,
             tls=self._tls,
             head_timeout=self._config.head_timeout,
             api_socket=self._config.api_socket,
         )
         self._gateway.start([socket.socket(fileno=fd) for fd in self._config.listen_fds])
+        return None
 
 
 def main() -> int:

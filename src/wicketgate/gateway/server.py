@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, Protocol
 
 import aiofastnet
@@ -21,6 +21,7 @@ from wicketgate.gateway import handover
 from wicketgate.gateway.front import HeadProtocol
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import Dialer
+from wicketgate.gateway.reviews import Reviewing, Reviews
 from wicketgate.gateway.tunnel import Admitted, Judge, Tunnel
 from wicketgate.model import World
 from wicketgate.tunnel import session as machine
@@ -60,6 +61,7 @@ class Gateway:
         audit: AuditLog,
         admit: Admit,
         judge: Judge,
+        review: Reviewing,
         tls: ssl.SSLContext,
         head_timeout: float = 10.0,
         api_socket: str = "",
@@ -76,6 +78,7 @@ class Gateway:
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._tunnels: set[Tunnel] = set()
+        self._reviews = Reviews(self._tunnels, review)
         self._strangers: set[HeadProtocol] = set()
         self._full = False
         self._all_closed = asyncio.Event()
@@ -92,6 +95,7 @@ class Gateway:
             listener.setblocking(False)
             loop.add_reader(listener.fileno(), self._accept, listener)
         self._ping_timer = loop.call_later(_PING_SECONDS, self._ping_idle)
+        self._reviews.start(self.world)
 
     async def stop(self) -> None:
         """Accept no more, close every tunnel with a reason, wait a little for the clients to take note."""
@@ -101,6 +105,7 @@ class Gateway:
             loop.remove_reader(listener.fileno())
         if self._ping_timer is not None:
             self._ping_timer.cancel()
+        self._reviews.stop()
         for tunnel in list(self._tunnels):
             tunnel.handle(machine.Shutdown())
         if self._tunnels:
@@ -111,16 +116,18 @@ class Gateway:
             except TimeoutError:
                 _logger.warning("%d clients did not answer the close of their tunnels", len(self._tunnels))
 
-    def enforce(self, world: World) -> None:
+    def enforce(self, world: World) -> Awaitable[None] | None:
         """Decide by `world` from now on; tunnels through endpoints that are gone in it end.
 
-        A deactivated key or a changed policy ends no open tunnel, as at AWS; nor does a modified endpoint.
+        A deactivated key or a changed policy ends no open tunnel, as at AWS; nor does a modified endpoint. Where
+        revocation is immediate they do, all once the awaitable is done, if there is one.
         """
         self.world = world
         for tunnel in list(self._tunnels):
             endpoint = world.endpoint(tunnel.grant.endpoint_id)
             if endpoint is None or endpoint.state in _DELETED_STATES:
                 tunnel.handle(machine.EndpointDeleted(tunnel.grant.endpoint_id))
+        return self._reviews.after(world)
 
     # -- accepting -----------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol
 import aiofastnet
 import msgspec
 
-from wicketgate.admit import Grant
+from wicketgate.admit import Grant, Opened
 from wicketgate.audit import Attempt, AuditLog, Outcome, close_event, open_event
 from wicketgate.audit.events import Event as AuditEvent
 from wicketgate.gateway import ws
@@ -35,8 +35,9 @@ from wicketgate.gateway.front import HeadProtocol, keep_alive
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import DialDenied, Dialer, NetdUnavailable
 from wicketgate.model import Verdict, World
-from wicketgate.tunnel import DialRequest, Session, dial_failure
+from wicketgate.tunnel import DialRequest, Session, State, dial_failure
 from wicketgate.tunnel import session as machine
+from wicketgate.tunnel.reasons import revoked
 
 _logger = logging.getLogger("wicketgate.gateway")
 
@@ -49,6 +50,8 @@ _FLUSH_SECONDS: Final = 30.0
 """How long a target gets to take what the client sent before it ended the tunnel."""
 _SLOW_SECONDS: Final = 0.5
 """Pause for a client that repeats its end of input."""
+
+_STANDING: Final = frozenset({State.DIALLING, State.RECORDING, State.OPEN, State.CLIENT_EOF})
 
 _BUFFER: Final = memoryview(bytearray(256 * 1024))
 """Where every target's bytes are read to. One for all tunnels: a read is handed on, and copied if it cannot be sent at
@@ -104,7 +107,7 @@ class Tunnel:
         self._request = admitted.request
         self._early = admitted.early
         self._attempt = admitted.attempt
-        self._opened: AuditEvent = {}
+        self._open_event: AuditEvent = {}
         self._session = Session()
         self._events: deque[machine.Event] = deque()
         self._running = False
@@ -178,6 +181,34 @@ class Tunnel:
             case machine.Finish(code, reason, error_code):
                 self._finish(code, reason, error_code)
 
+    # -- asked again ---------------------------------------------------------------------------------------------------
+
+    @property
+    def request_id(self) -> str:
+        """Its id in log and audit trail."""
+        return self._connection.request_id
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is open or being opened, and neither refused nor ended."""
+        return self._session.state in _STANDING
+
+    @property
+    def opened(self) -> Opened:
+        """What it was admitted by."""
+        attempt = self._attempt
+        return Opened(
+            access_key_id=attempt.access_key_id,
+            source_ip=attempt.source_ip,
+            user_agent=attempt.user_agent,
+            grant=self.grant,
+            source_address=self._source_address,
+        )
+
+    def revoke(self, told: str, record: str) -> None:
+        """End it: it would not be admitted now. `told` is for the client, `record` for the audit trail."""
+        self.handle(machine.Revoked(revoked(told), record))
+
     # -- opening -------------------------------------------------------------------------------------------------------
 
     def dial(self) -> None:
@@ -186,7 +217,7 @@ class Tunnel:
 
     def _record(self, error_code: str, message: str, answer: tuple[machine.Command, ...]) -> None:
         attempt = msgspec.structs.replace(self._attempt, error_code=error_code, error_message=message)
-        self._opened = open_event(self._host.world, attempt, event_id=str(uuid.uuid4()), now=time.time())
+        self._open_event = open_event(self._host.world, attempt, event_id=str(uuid.uuid4()), now=time.time())
 
         def done(failed: Exception | None) -> None:
             if not error_code:
@@ -194,7 +225,7 @@ class Tunnel:
             else:
                 self.handle(machine.RecordFailed() if failed else machine.Recorded(answer))
 
-        self._host.record(self._opened, done)
+        self._host.record(self._open_event, done)
 
     def _opened_on_disk(self, failed: Exception | None) -> None:
         """The record of a dial that succeeded; the dial waits for it, unless it was given up meanwhile."""
@@ -467,7 +498,7 @@ class Tunnel:
             source_address=self._source_address,
             error_code=error_code,
         )
-        self._owed_end = close_event(self._opened, outcome, event_id=str(uuid.uuid4()), now=time.time())
+        self._owed_end = close_event(self._open_event, outcome, event_id=str(uuid.uuid4()), now=time.time())
         self._write_owed_end()
 
     def _write_owed_end(self) -> None:

@@ -33,4 +33,4 @@ def standing_tunnel(world: World, *, endpoint_id: str, address: str, port: int, 
     receiver = world.interface_at(vpc.id, address)
     if receiver is None:
         return Verdict((Step("route", False, f"no network interface of {vpc.id} has {address}", vpc.id),))
-    return standing(world, Flow(sender, receiver, source_address, 6, port))
+    return standing(world, Flow(sender, receiver, source_address, 6, port, destination_address=address))
