@@ -153,6 +153,33 @@ def test_pages_of_tags():
     assert len(seen) > 5
 
 
+@pytest.mark.parametrize("value", ["", "Immediate", "at-once"])
+def test_a_word_that_revocation_does_not_know(value):
+    """The tag that says what a VPC's changes do to connections takes two values, at CreateTags and CreateVpc."""
+    tags = pairs({"wicketgate:revocation": value})
+    specification = [{"ResourceType": "vpc", "Tags": tags}]
+    calls = {
+        "CreateTags": {"Resources": [VPC], "Tags": tags},
+        "CreateVpc": {"CidrBlock": "10.9.0.0/16", "TagSpecifications": specification},
+    }
+    for action, parameters in calls.items():
+        with pytest.raises(ApiError) as refused:
+            run(WORLD, action, **parameters)
+        assert refused.value.code == "InvalidParameterValue"
+        assert str(refused.value) == (
+            f"Value ({value}) for tag wicketgate:revocation is invalid. Valid values: aws, immediate."
+        )
+
+
+@pytest.mark.parametrize("value", ["aws", "immediate"])
+def test_a_vpcs_revocation_is_its_tags(value):
+    """The tag is in force once it is set, and no more once it is taken away."""
+    world, _ = run(WORLD, "CreateTags", Resources=[VPC], Tags=pairs({"wicketgate:revocation": value}))
+    assert world.revocation(VPC) == value
+    world, _ = run(world, "DeleteTags", Resources=[VPC], Tags=[{"Key": "wicketgate:revocation"}])
+    assert world.revocation(VPC) == "aws"
+
+
 def test_one_question_for_each_resource():
     """Each resource with its own tags, and those of the request as RequestTag and TagKeys."""
     found = asks(WORLD, "CreateTags", Resources=[VPC, RULE, "i-nope", "nope"], Tags=pairs({"Team": "a"}))

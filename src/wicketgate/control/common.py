@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from wicketgate.control.call import Call
-from wicketgate.model import ApiError
+from wicketgate.model import REVOCATION_TAG, ApiError
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ MAX_TAGS = 50
 MAX_TAG_KEY = 128
 MAX_TAG_VALUE = 256
 """Tags per resource; Unicode characters of a key and of a value (EC2 User Guide, "Tag restrictions")."""
+REVOCATIONS = ("aws", "immediate")
+"""What the tag `wicketgate:revocation` may say."""
 
 
 class Quotas(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,7 +288,8 @@ def checked_tags(tags: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """`[{"Key", "Value"}]` as a mapping; a tag without a value has the empty one.
 
     Raises InvalidParameterValue for an empty or too long key, a too long value, the reserved prefix `aws:` (in any
-    case) and a key that comes twice; TagLimitExceeded for more than 50 tags. (EC2 User Guide, "Tag restrictions".)
+    case), a key that comes twice and a value that a tag of ours does not take; TagLimitExceeded for more than 50 tags.
+    (EC2 User Guide, "Tag restrictions".)
     """
     found: dict[str, str] = {}
     for tag in tags:
@@ -300,6 +303,12 @@ def checked_tags(tags: Iterable[Mapping[str, Any]]) -> dict[str, str]:
             raise ApiError(
                 "InvalidParameterValue",
                 f"Tag value exceeds the maximum length of {MAX_TAG_VALUE} characters: it has {len(value)}",
+            )
+        if key == REVOCATION_TAG and value not in REVOCATIONS:
+            valid = ", ".join(REVOCATIONS)
+            raise ApiError(
+                "InvalidParameterValue",
+                f"Value ({value}) for tag {REVOCATION_TAG} is invalid. Valid values: {valid}.",
             )
         found[key] = value
     check_tag_count(found)
