@@ -14,6 +14,8 @@ from wicketgate.model import (
     Endpoint,
     Instance,
     NetworkInterface,
+    PrefixList,
+    PrefixListEntry,
     SecurityGroup,
     SecurityGroupRule,
     Subnet,
@@ -37,17 +39,34 @@ def sg(name):
     return resource_id("sg", name)
 
 
+def pl(name):
+    """Id of a prefix list by name."""
+    return resource_id("pl", name)
+
+
 def rule(direction, protocol, ports, peer):
-    """A rule: ("in", "tcp", (22, 22), "sg:web" or a CIDR)."""
+    """A rule: ("in", "tcp", (22, 22), "sg:web", "pl:offices", a CIDR, or "sg:web@vpc-..." across a peering)."""
+    kind, _, name = peer.partition(":") if peer[:3] in ("sg:", "pl:") else ("", "", "")
+    name, _, peered_vpc = name.partition("@")
     return SecurityGroupRule(
         id=resource_id("sgr", direction, protocol, str(ports), peer),
         is_egress=direction == "out",
         ip_protocol=protocol,
         from_port=ports[0],
         to_port=ports[1],
-        cidr_ipv4=None if peer.startswith("sg:") else peer,
-        referenced_group_id=sg(peer[3:]) if peer.startswith("sg:") else None,
+        cidr_ipv4=peer if not kind and ":" not in peer else None,
+        cidr_ipv6=peer if not kind and ":" in peer else None,
+        prefix_list_id=pl(name) if kind == "pl" else None,
+        referenced_group_id=sg(name) if kind == "sg" else None,
+        referenced_vpc_id=peered_vpc,
     )
+
+
+def prefix_list(name, *ranges, max_entries=20):
+    """A prefix list of ranges of one family."""
+    family = "IPv6" if any(":" in one for one in ranges) else "IPv4"
+    entries = tuple(PrefixListEntry(cidr=one) for one in ranges)
+    return PrefixList(id=pl(name), name=name, address_family=family, max_entries=max_entries, entries=entries)
 
 
 def world(groups, members, *, preserve=False, revision=1, endpoint_groups=("endpoint",)):

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from wicketgate.model import PROTOCOL_NUMBERS, NetworkInterface, SecurityGroupRule, Step, Verdict, World
-from wicketgate.paths.groups import first_match
+from wicketgate.model import (
+    PROTOCOL_NUMBERS,
+    Endpoint,
+    NetworkInterface,
+    PrefixListEntry,
+    SecurityGroupRule,
+    Step,
+    Verdict,
+    World,
+)
+from wicketgate.paths import groups
+from wicketgate.paths.ranges import address as parsed
+from wicketgate.paths.ranges import canonical
+from wicketgate.paths.routes import hop, peer_source_refusal, source_refusal
 
 _NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
 
 @dataclass(frozen=True)
 class Flow:
-    """The first packet of a connection between two network interfaces of one VPC."""
+    """A connection between two network interfaces of one VPC or of two peered ones, by its first packet."""
 
     sender: NetworkInterface
     receiver: NetworkInterface
     source_address: str
-    """What the packet carries: the sender's own address, or a preserved client's."""
+    """What the packet carries: an address of the sender's, a preserved client's, or a forged one. Canonical."""
     protocol: int = 6
     port: int = 22
     """Destination port; for ICMP the type."""
     code: int = 0
+    destination_address: str = ""
+    """Which of the receiver's addresses; empty = its first one of the source's family."""
+    source_port: int = 0
+    """What replies are sent to, for TCP and UDP. No rule asks for it until a reply is judged by the rules."""
+
+    @property
+    def destination(self) -> str:
+        """The destination address; empty when the receiver has none of the source's family."""
+        if self.destination_address:
+            return self.destination_address
+        six = ":" in self.source_address
+        return next((one for one in self.receiver.addresses if (":" in one) is six), "")
 
 
 def judge(world: World, *, endpoint_id: str, address: str, port: int, client_address: str) -> Verdict:
@@ -31,88 +56,154 @@ def judge(world: World, *, endpoint_id: str, address: str, port: int, client_add
         return Verdict((Step("endpoint", False, f"{endpoint_id} does not exist", endpoint_id),))
     sender = world.interface(endpoint.interface_id)
     assert sender is not None, "World.check has seen to it"
+    address, client_address = canonical(address), canonical(client_address)
+    own = next((one for one in sender.addresses if (":" in one) is (":" in address)), None)
+    family = "ipv6" if ":" in address else "ipv4"
+    if own is None or endpoint.ip_address_type not in ("dualstack", family):
+        words = f"{endpoint.id} is of type {endpoint.ip_address_type} and does not reach {address}"
+        return Verdict((Step("address-family", False, words, endpoint.id),))
     vpc = world.vpc_of_subnet(endpoint.subnet_id)
     receiver = world.interface_at(vpc.id, address)
     if receiver is None:
         return Verdict((Step("route", False, f"no network interface of {vpc.id} has {address}", vpc.id),))
-    instance = next((one for one in world.instances if one.interface_id == receiver.id), None)
+    instance = world.instance_of_interface(receiver.id)
     steps = [Step("route", True, f"{address} is {receiver.id} in {vpc.id}", receiver.id)]
     if instance is not None and instance.state != "running":
         return Verdict((*steps, Step("target", False, f"{instance.id} is {instance.state}", instance.id)))
-    source = client_address if endpoint.preserve_client_ip else sender.private_ip_address
-    kept = "the client's own" if endpoint.preserve_client_ip else "the endpoint's"
+    source = _tunnel_source(world, endpoint, own, client_address)
+    kept = "the client's own" if source != own else "the endpoint's"
     steps.append(Step("source-address", True, f"the target sees {source}, {kept}", endpoint.id))
-    return Verdict(tuple(steps)) + judge_flow(world, Flow(sender, receiver, source, 6, port))
+    flow = Flow(sender, receiver, source, 6, port, destination_address=address)
+    return Verdict(tuple(steps)) + judge_flow(world, flow)
+
+
+def _tunnel_source(world: World, endpoint: Endpoint, own: str, client_address: str) -> str:
+    """The client's address where it is preserved. One of the other family than the target's never is: netd refuses
+    the tunnel then, or uses the endpoint's (the setting `unpreservable_client`)."""
+    same_family = (":" in own) is (":" in client_address)
+    preserving = endpoint.preserve_client_ip and (":" not in own or world.settings.preserve_client_ipv6)
+    return client_address if preserving and same_family else own
 
 
 def judge_flow(world: World, flow: Flow) -> Verdict:
-    """Do source check, the sender's outbound rules and the receiver's inbound rules pass a flow's first packet?"""
-    steps: list[Step] = []
-    for step in (_source_check(world, flow), _to_endpoint(world, flow), _outbound(world, flow), _inbound(world, flow)):
+    """Do source check, routes, the sender's outbound and the receiver's inbound rules pass a flow's first packet?"""
+    return until_failure(_first_packet(world, flow))
+
+
+def covering(world: World, flow: Flow) -> tuple[tuple[SecurityGroupRule, ...], tuple[SecurityGroupRule, ...]]:
+    """All of the sender's outbound and all of the receiver's inbound rules that cover a flow's first packet."""
+    packet = first_packet(flow)
+    return (
+        tuple(rule for rule, _ in groups.covering(world, packet.sender.group_ids, packet.leaving, egress=True)),
+        tuple(rule for rule, _ in groups.covering(world, packet.receiver.group_ids, packet.arriving, egress=False)),
+    )
+
+
+def _first_packet(world: World, flow: Flow) -> Iterator[Step | None]:
+    packet = first_packet(flow)
+    way = hop(world, flow.sender, flow.receiver, flow.destination)
+    yield source_refusal(world, flow.sender, flow.source_address, opened=False, leaves=way.peering is not None)
+    yield way.step
+    if way.peering is None:
+        yield _to_endpoint(world, flow)
+        yield outbound(world, packet)
+    else:  # the receiver's router sees only what the sender's let go
+        yield outbound(world, packet)
+        yield peer_source_refusal(world, flow.sender, flow.source_address, way.peering)
+        yield _to_endpoint(world, flow)
+    yield inbound(world, packet)
+
+
+def until_failure(steps: Iterable[Step | None]) -> Verdict:
+    """The verdict of steps that are not found out before they are asked for; None = nothing to say."""
+    found: list[Step] = []
+    for step in steps:
         if step is not None:
-            steps.append(step)
+            found.append(step)
             if not step.passed:
                 break
-    return Verdict(tuple(steps))
+    return Verdict(tuple(found))
 
 
-def _source_check(world: World, flow: Flow) -> Step | None:
-    endpoint = world.endpoint_of_interface(flow.sender.id)
-    preserving = endpoint is not None and endpoint.preserve_client_ip
-    if preserving or not flow.sender.source_dest_check or flow.source_address == flow.sender.private_ip_address:
-        return None
-    reason = f"{flow.source_address} is not an address of {flow.sender.id} (source/destination check)"
-    return Step("source-check", False, reason, flow.sender.id)
+@dataclass(frozen=True)
+class Moving:
+    """One packet on its way between two network interfaces, be it of a flow's first direction or back."""
+
+    sender: NetworkInterface
+    receiver: NetworkInterface
+    source: str
+    destination: str
+    protocol: int
+    port: int
+    """Destination port; for ICMP the type."""
+    code: int
+    back: bool = False
+    """Whether it goes to the one that opened the flow."""
+
+    @property
+    def leaving(self) -> groups.Packet:
+        """What the sender's outbound rules see."""
+        peer_groups = frozenset(self.receiver.group_ids)
+        return groups.Packet(self.protocol, self.port, self.code, parsed(self.destination), peer_groups)
+
+    @property
+    def arriving(self) -> groups.Packet:
+        """What the receiver's inbound rules see."""
+        peer_groups = frozenset(self.sender.group_ids)
+        return groups.Packet(self.protocol, self.port, self.code, parsed(self.source), peer_groups)
+
+    def __str__(self) -> str:
+        name = _NAMES.get(self.protocol, f"protocol {self.protocol}")
+        if self.protocol in (groups.TCP, groups.UDP):
+            return f"{name} {self.port}"
+        icmp = self.protocol in (groups.ICMP, groups.ICMPV6)
+        return f"{name} type {self.port} code {self.code}" if icmp else name
+
+
+def first_packet(flow: Flow) -> Moving:
+    """A flow's first packet."""
+    return Moving(
+        flow.sender, flow.receiver, flow.source_address, flow.destination, flow.protocol, flow.port, flow.code
+    )
+
+
+def outbound(world: World, packet: Moving) -> Step:
+    """Whether the outbound rules of the packet's sender allow it."""
+    found = next(groups.covering(world, packet.sender.group_ids, packet.leaving, egress=True), None)
+    name = f"{role(world, packet.sender, 'target' if packet.back else 'sender')}-outbound"
+    return _step(name, found, "outbound", packet.sender, f"{packet} to {packet.destination}")
+
+
+def inbound(world: World, packet: Moving) -> Step:
+    """Whether the inbound rules of the packet's receiver allow it."""
+    found = next(groups.covering(world, packet.receiver.group_ids, packet.arriving, egress=False), None)
+    name = f"{role(world, packet.receiver, 'sender' if packet.back else 'target')}-inbound"
+    return _step(name, found, "inbound", packet.receiver, f"{packet} from {packet.source}")
+
+
+def role(world: World, eni: NetworkInterface, otherwise: str) -> str:
+    """How the steps call a network interface's end of a flow."""
+    return "endpoint" if world.endpoint_of_interface(eni.id) is not None else otherwise
 
 
 def _to_endpoint(world: World, flow: Flow) -> Step | None:
     endpoint = world.endpoint_of_interface(flow.receiver.id)
     if endpoint is None:
         return None
-    reason = f"{flow.receiver.private_ip_address} is {endpoint.id}: only the service connects to an endpoint"
+    reason = f"{flow.destination} is {endpoint.id}: only the service connects to an endpoint"
     return Step("to-endpoint", False, reason, endpoint.id)
 
 
-def _outbound(world: World, flow: Flow) -> Step:
-    rule = first_match(
-        world,
-        flow.sender.group_ids,
-        egress=True,
-        protocol=flow.protocol,
-        port=flow.port,
-        code=flow.code,
-        peer_address=flow.receiver.private_ip_address,
-        peer_groups=frozenset(flow.receiver.group_ids),
-    )
-    endpoint = world.endpoint_of_interface(flow.sender.id)
-    name = "endpoint-outbound" if endpoint else "sender-outbound"
-    to = f"{_packet(flow)} to {flow.receiver.private_ip_address}"
-    return _step(name, rule, "outbound", flow.sender, to)
-
-
-def _inbound(world: World, flow: Flow) -> Step:
-    rule = first_match(
-        world,
-        flow.receiver.group_ids,
-        egress=False,
-        protocol=flow.protocol,
-        port=flow.port,
-        code=flow.code,
-        peer_address=flow.source_address,
-        peer_groups=frozenset(flow.sender.group_ids),
-    )
-    return _step("target-inbound", rule, "inbound", flow.receiver, f"{_packet(flow)} from {flow.source_address}")
-
-
-def _step(name: str, rule: SecurityGroupRule | None, direction: str, eni: NetworkInterface, packet: str) -> Step:
-    if rule is not None:
-        return Step(name, True, f"{rule} allows {packet}", rule.id)
-    groups = ", ".join(eni.group_ids)
-    return Step(name, False, f"no {direction} rule of {groups} allows {packet}", groups)
-
-
-def _packet(flow: Flow) -> str:
-    name = _NAMES.get(flow.protocol, f"protocol {flow.protocol}")
-    if flow.protocol in (6, 17):
-        return f"{name} {flow.port}"
-    return f"{name} type {flow.port} code {flow.code}" if flow.protocol in (1, 58) else name
+def _step(
+    name: str,
+    found: tuple[SecurityGroupRule, PrefixListEntry | None] | None,
+    direction: str,
+    eni: NetworkInterface,
+    packet: str,
+) -> Step:
+    if found is None:
+        names = ", ".join(eni.group_ids)
+        return Step(name, False, f"no {direction} rule of {names} allows {packet}", names)
+    rule, entry = found
+    by = "" if entry is None else f" by entry {entry.cidr}"
+    return Step(name, True, f"{rule} allows {packet}{by}", rule.id)
