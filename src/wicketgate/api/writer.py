@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from wicketgate import ipc
-from wicketgate.control import endpoints, instances
+from wicketgate.control import endpoints, instances, peering
 from wicketgate.model import AccessKey, ApiError, Change, World, WorldError, apply_change
 from wicketgate.model.change import inverse
 from wicketgate.store import Store, StoreError, TokenUse
@@ -130,7 +130,7 @@ class Writer:
 
     def _settled(self) -> Change:
         now = time.time()
-        ended = endpoints.settle(self.world, now), instances.settle(self.world, now)
+        ended = [family.settle(self.world, now) for family in (endpoints, instances, peering)]
         return Change(
             puts=tuple(put for change in ended for put in change.puts),
             deletes=tuple(key for change in ended for key in change.deletes),

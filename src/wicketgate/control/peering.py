@@ -258,6 +258,15 @@ def deleted(peering: VpcPeeringConnection, account_id: str, now: float) -> VpcPe
     return replace(peering, status="deleted", status_message=f"Deleted by {account_id}", ended_at=now)
 
 
+def ended_requests(world: World, vpc_id: str, now: float) -> list[VpcPeeringConnection]:
+    """The requests that pend at either end of a VPC, as its deletion leaves them."""
+    return [
+        deleted(one, world.account_id, now)
+        for one in world.peerings
+        if one.status == "pending-acceptance" and vpc_id in (one.requester_vpc_id, one.accepter_vpc_id)
+    ]
+
+
 def _check_pends(peering: VpcPeeringConnection, wanted: str) -> None:
     if peering.status != "pending-acceptance":
         raise _no_transition(peering, wanted)

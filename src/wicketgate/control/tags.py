@@ -5,30 +5,35 @@ None of these actions takes a ClientToken. A call is for all of its resources or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
 from wicketgate.control import common, resources
 from wicketgate.control.call import Ask, Call, Outcome, operation
+from wicketgate.control.peering import PEERING
+from wicketgate.control.route_tables import ROUTE_TABLE, all_tables
 from wicketgate.model import ApiError, SecurityGroup, SecurityGroupRule, World
 from wicketgate.model.change import Resource
 
 MAX_RESOURCES: Final = 1000
 """Resources of one call (EC2 API Reference, CreateTags)."""
 
-_FIELDS: Final[Mapping[str, tuple[str, resources.Kind[Any]]]] = {
-    "vpc": ("vpcs", resources.VPC),
-    "subnet": ("subnets", resources.SUBNET),
-    "security-group": ("groups", resources.GROUP),
-    "network-interface": ("interfaces", resources.INTERFACE),
-    "instance": ("instances", resources.INSTANCE),
-    "instance-connect-endpoint": ("endpoints", resources.ENDPOINT),
-    "prefix-list": ("prefix_lists", resources.PREFIX_LIST),
+_KINDS: Final[Mapping[str, tuple[Callable[[World], Iterable[Any]], resources.Kind[Any]]]] = {
+    "vpc": (attrgetter("vpcs"), resources.VPC),
+    "subnet": (attrgetter("subnets"), resources.SUBNET),
+    "security-group": (attrgetter("groups"), resources.GROUP),
+    "network-interface": (attrgetter("interfaces"), resources.INTERFACE),
+    "instance": (attrgetter("instances"), resources.INSTANCE),
+    "instance-connect-endpoint": (attrgetter("endpoints"), resources.ENDPOINT),
+    "prefix-list": (attrgetter("prefix_lists"), resources.PREFIX_LIST),
+    "vpc-peering-connection": (attrgetter("peerings"), PEERING),
+    "route-table": (all_tables, ROUTE_TABLE),
 }
-"""Resource type -> field of the World, and its kind."""
+"""Resource type -> all of a World, and their kind."""
 _GROUP_NOT_FOUND: Final = "InvalidGroup.NotFound"
 
 
@@ -46,8 +51,8 @@ class _Tagged:
 
 
 def _everything(world: World) -> Iterator[_Tagged]:
-    for kind, (field, _) in _FIELDS.items():
-        for one in getattr(world, field):
+    for kind, (all_of, _) in _KINDS.items():
+        for one in all_of(world):
             yield _Tagged(kind, one.id, one.tags, one)
     for group in world.groups:
         for rule in group.rules:
@@ -71,7 +76,7 @@ def _no_such(resource_id: str) -> ApiError:
         return ApiError(
             "InvalidSecurityGroupRuleId.NotFound", f"The security group rule ID '{resource_id}' does not exist"
         )
-    kind = next((kind for _, kind in _FIELDS.values() if kind.prefix == prefix), None)
+    kind = next((kind for _, kind in _KINDS.values() if kind.prefix == prefix), None)
     if kind is None:
         return ApiError("InvalidID", f"The ID '{resource_id}' is not valid")
     if kind is resources.GROUP:
@@ -95,7 +100,7 @@ def _ask(call: Call) -> Sequence[Ask]:
 
 def _type_of(resource_id: str) -> str:
     prefix = resource_id.rpartition("-")[0]
-    return next((name for name, (_, kind) in _FIELDS.items() if kind.prefix == prefix), "*")
+    return next((name for name, (_, kind) in _KINDS.items() if kind.prefix == prefix), "*")
 
 
 @operation("ec2", asks=_ask)
