@@ -8,7 +8,8 @@ from tests.api.deployment import deployed
 @pytest.fixture(scope="session")
 def deployment():
     """A deployment with generous quotas, shared by the session: tests make their own VPCs and users."""
-    with deployed("shared", vpcs_per_region=1000, endpoints_per_region=100, groups_per_interface=6) as made:
+    quotas = {"vpcs_per_region": 1000, "endpoints_per_region": 100, "prefix_lists_per_region": 1000}
+    with deployed("shared", groups_per_interface=6, **quotas) as made:
         yield made
 
 

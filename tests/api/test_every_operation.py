@@ -58,6 +58,10 @@ class Scene:
         wait_for_state(self.ec2, instance, "stopped")
         return instance
 
+    def new_prefix_list(self):
+        made = self.ec2.create_managed_prefix_list(PrefixListName="new", MaxEntries=5, AddressFamily="IPv4")
+        return made["PrefixList"]["PrefixListId"]
+
     def new_endpoint(self):
         subnet = self.new_subnet(self.new_vpc())
         return endpoint(self.ec2, SubnetId=subnet)["InstanceConnectEndpointId"]
@@ -130,6 +134,16 @@ def of_endpoint(scene, **parameters):
     return {"InstanceConnectEndpointId": made, **parameters}, [f"instance-connect-endpoint/{made}"]
 
 
+def create_prefix_list(scene):
+    parameters = {"PrefixListName": "new", "MaxEntries": 5, "AddressFamily": "IPv4", **tagged("prefix-list", TAGS)}
+    return parameters, ["prefix-list/*", ("CreateTags", "prefix-list/*")]
+
+
+def of_prefix_list(scene, **parameters):
+    made = scene.new_prefix_list()
+    return {"PrefixListId": made, **parameters}, [f"prefix-list/{made}"]
+
+
 def run_instances(scene):
     image = f"arn:aws:ec2:us-east-1::image/{IMAGE}"
     needs = [image, "instance/*", "network-interface/*", f"subnet/{scene.subnet}", f"security-group/{scene.group}"]
@@ -176,12 +190,14 @@ NEEDS = {
     "AuthorizeSecurityGroupEgress": authorize,
     "AuthorizeSecurityGroupIngress": authorize_tagged,
     "CreateInstanceConnectEndpoint": create_endpoint,
+    "CreateManagedPrefixList": create_prefix_list,
     "CreateNetworkInterface": create_interface,
     "CreateSecurityGroup": create_group,
     "CreateSubnet": create_subnet,
     "CreateTags": tags,
     "CreateVpc": create_vpc,
     "DeleteInstanceConnectEndpoint": of_endpoint,
+    "DeleteManagedPrefixList": of_prefix_list,
     "DeleteNetworkInterface": of_new("interface", "NetworkInterfaceId"),
     "DeleteSecurityGroup": of_new("group", "GroupId"),
     "DeleteSubnet": of_new("subnet", "SubnetId"),
@@ -192,7 +208,9 @@ NEEDS = {
     "DescribeInstanceConnectEndpoints": everything(),
     "DescribeInstanceStatus": everything(),
     "DescribeInstances": everything(),
+    "DescribeManagedPrefixLists": everything(),
     "DescribeNetworkInterfaces": everything(),
+    "DescribePrefixLists": everything(),
     "DescribeRegions": everything(),
     "DescribeSecurityGroupReferences": lambda scene: ({"GroupId": [scene.group]}, ["*"]),
     "DescribeSecurityGroupRules": everything(),
@@ -201,9 +219,12 @@ NEEDS = {
     "DescribeTags": everything(),
     "DescribeVpcAttribute": lambda scene: ({"VpcId": scene.vpc, "Attribute": "enableDnsSupport"}, [f"vpc/{scene.vpc}"]),
     "DescribeVpcs": everything(),
+    "GetManagedPrefixListAssociations": of_prefix_list,
+    "GetManagedPrefixListEntries": of_prefix_list,
     "GetSecurityGroupsForVpc": lambda scene: ({"VpcId": scene.vpc}, [f"vpc/{scene.vpc}"]),
     "ModifyInstanceAttribute": modify_instance,
     "ModifyInstanceConnectEndpoint": lambda scene: of_endpoint(scene, PreserveClientIp=True),
+    "ModifyManagedPrefixList": lambda scene: of_prefix_list(scene, AddEntries=[{"Cidr": "192.0.2.0/24"}]),
     "ModifyNetworkInterfaceAttribute": modify_interface,
     "ModifySecurityGroupRules": modify_rules,
     "ModifySubnetAttribute": lambda scene: (
@@ -214,6 +235,7 @@ NEEDS = {
         {"VpcId": scene.vpc, "EnableDnsHostnames": {"Value": True}},
         [f"vpc/{scene.vpc}"],
     ),
+    "RestoreManagedPrefixListVersion": lambda scene: of_prefix_list(scene, PreviousVersion=1, CurrentVersion=1),
     "RevokeSecurityGroupEgress": lambda scene: revoke(scene, egress=True),
     "RevokeSecurityGroupIngress": revoke,
     "RunInstances": run_instances,

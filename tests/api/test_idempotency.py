@@ -20,6 +20,11 @@ class Place:
         """How many network interfaces are in it."""
         return len(ec2.describe_network_interfaces(Filters=filters(vpc_id=self.vpc))["NetworkInterfaces"])
 
+    def things(self, ec2):
+        """How many network interfaces are in it, and how many prefix lists have its name."""
+        lists = ec2.describe_managed_prefix_lists(Filters=filters(prefix_list_name=self.vpc))["PrefixLists"]
+        return self.interfaces(ec2) + len(lists)
+
 
 @pytest.fixture
 def place(ec2):
@@ -27,18 +32,27 @@ def place(ec2):
     return Place(ec2)
 
 
+def in_subnet(**parameters):
+    """Parameters of something in the subnet of a place."""
+    return lambda place: {"SubnetId": place.subnet, **parameters}
+
+
 ACTIONS = {
-    "CreateInstanceConnectEndpoint": ({}, {"PreserveClientIp": True}),
-    "CreateNetworkInterface": ({"Description": "a"}, {"Description": "b"}),
-    "RunInstances": ({"ImageId": IMAGE, "MinCount": 1, "MaxCount": 2}, {"MaxCount": 3}),
+    "CreateInstanceConnectEndpoint": (in_subnet(), {"PreserveClientIp": True}),
+    "CreateManagedPrefixList": (
+        lambda place: {"PrefixListName": place.vpc, "MaxEntries": 1, "AddressFamily": "IPv4"},
+        {"MaxEntries": 2},
+    ),
+    "CreateNetworkInterface": (in_subnet(Description="a"), {"Description": "b"}),
+    "RunInstances": (in_subnet(ImageId=IMAGE, MinCount=1, MaxCount=2), {"MaxCount": 3}),
 }
-"""Action -> parameters, and what to change in them."""
+"""Action -> its parameters in a place, and what to change in them."""
 by_action = pytest.mark.parametrize("action", ACTIONS)
 
 
 def asked(action, place, token):
     """A call of the action with a token, which is the place's own."""
-    return {"SubnetId": place.subnet, "ClientToken": f"{token} {place.vpc}", **ACTIONS[action][0]}
+    return {"ClientToken": f"{token} {place.vpc}", **ACTIONS[action][0](place)}
 
 
 def told(answer):
@@ -61,34 +75,34 @@ def test_actions(ec2):
 def test_again(ec2, place, action):
     """The same call: the first answer, to the letter, and nothing new; another token makes something new."""
     first = call(ec2, action, asked(action, place, "one"))
-    count = place.interfaces(ec2)
+    count = place.things(ec2)
     for _ in range(2):
         again = call(ec2, action, asked(action, place, "one"))
         assert told(again) == told(first)
         assert again["ResponseMetadata"]["RequestId"] != first["ResponseMetadata"]["RequestId"]
-    assert place.interfaces(ec2) == count
+    assert place.things(ec2) == count
     if action != "CreateInstanceConnectEndpoint":  # of which a VPC has one
         assert told(call(ec2, action, asked(action, place, "two"))) != told(first)
-        assert place.interfaces(ec2) == 2 * count
+        assert place.things(ec2) == 2 * count
 
 
 @by_action
 def test_other_parameters(ec2, place, action):
     """The same token with other parameters is refused, and changes nothing."""
     call(ec2, action, asked(action, place, "one"))
-    count = place.interfaces(ec2)
+    count = place.things(ec2)
     assert refusal(ec2, action, asked(action, place, "one") | ACTIONS[action][1]) == (
         "IdempotentParameterMismatch",
         f"The client token 'one {place.vpc}' was used before with other parameters. Use a new one for another request.",
         400,
     )
-    assert place.interfaces(ec2) == count
+    assert place.things(ec2) == count
 
 
 def test_of_each_action(ec2, place):
     """A token is of one action: another one may use the same."""
     made = [call(ec2, action, asked(action, place, "shared")) for action in ACTIONS]
-    assert place.interfaces(ec2) == 4
+    assert place.things(ec2) == 5
     assert [told(call(ec2, action, asked(action, place, "shared"))) for action in ACTIONS] == [
         told(one) for one in made
     ]

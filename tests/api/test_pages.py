@@ -150,7 +150,21 @@ class Tags(Kind):
         self.ec2.delete_tags(Resources=[self.vpc], Tags=[{"Key": one}])
 
 
-KINDS = [Groups, GroupsForVpc, Rules, Vpcs, Subnets, Interfaces, Instances, Statuses, Endpoints, Tags]
+class PrefixLists(Kind):
+    action, path = "DescribeManagedPrefixLists", ("PrefixLists", "PrefixListId")
+
+    def begin(self):
+        self.only = filters(prefix_list_name=self.vpc)
+
+    def _make(self, number):
+        new = {"PrefixListName": self.vpc, "MaxEntries": 1, "AddressFamily": "IPv4"}
+        return self.ec2.create_managed_prefix_list(**new)["PrefixList"]["PrefixListId"]
+
+    def delete(self, one):
+        self.ec2.delete_managed_prefix_list(PrefixListId=one)
+
+
+KINDS = [Groups, GroupsForVpc, Rules, Vpcs, Subnets, Interfaces, Instances, Statuses, Endpoints, Tags, PrefixLists]
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 
@@ -238,6 +252,8 @@ def test_bad_token(ec2, tokens, kind):
         ("DescribeInstanceStatus", 5, 1000),
         ("DescribeTags", 5, 1000),
         ("DescribeInstanceConnectEndpoints", 1, 50),
+        ("DescribeManagedPrefixLists", 1, 100),
+        ("DescribePrefixLists", 5, 1000),
     ],
 )
 def test_bounds(plain, ec2, action, least, most):
