@@ -18,6 +18,7 @@ from wicketgate.kernel.fabric import Fabric
 from wicketgate.model import CONNECTABLE_STATES, Endpoint, FabricError, World, WorldError
 from wicketgate.netd import listeners
 from wicketgate.netd.reuse import UrlMemory
+from wicketgate.netd.revocation import Revocation
 from wicketgate.netd.slots import Slots
 from wicketgate.tunnel.dial import DialReply, DialRequest, RefusalKind
 from wicketgate.tunnel.targets import client_refusal, target_refusal
@@ -50,6 +51,7 @@ class Netd:
     world: World = field(default_factory=World)
     fabric: Fabric = field(default_factory=Fabric)
     memory: UrlMemory = field(default_factory=UrlMemory)
+    revocation: Revocation = field(default_factory=Revocation)
 
     def run(self) -> None:
         """Serve until the feed ends. Rules, links and established connections stay as they are."""
@@ -67,7 +69,7 @@ class Netd:
                 metadata.setblocking(False)
                 selector.register(metadata, selectors.EVENT_READ, metadata)
             while True:
-                for key, _ in selector.select():
+                for key, _ in selector.select(self.revocation.timeout(time.monotonic())):
                     if key.data is None:
                         try:
                             self._read_world(feed)
@@ -77,12 +79,14 @@ class Netd:
                         listeners.serve(key.data, self.world)
                     else:
                         self._serve(key.data, slots)
+                self.revocation.look_again(self.world, time.monotonic())
 
     def _read_world(self, feed: socket.socket) -> None:
         data = ipc.read_frame(feed)
         try:
             world = ipc.updated(self.world, data)
             self.fabric.apply(world)
+            self.revocation.after(self.world, world, time.monotonic())
         except (FabricError, WorldError) as error:
             feed.sendall(ipc.failure(f"{error}{self._put_back()}"))
             return
