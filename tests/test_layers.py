@@ -19,6 +19,7 @@ ROWS: tuple[tuple[str, frozenset[str]], ...] = (
     ("model", frozenset({"model"})),
     ("engines", frozenset({"sigv4", "iam", "paths", "rules", "tunnel"})),
     ("admission", frozenset({"admit", "control"})),
+    ("explanation", frozenset({"explain"})),
     ("drivers", frozenset({"kernel", "audit", "ipc", "follow", "pki", "seal", "ssh_signer", "store"})),
     ("servers", frozenset({"netd", "gateway", "metadata", "api"})),
     ("composition", frozenset({"client", "lab", "cli", "daemon", "configuration"})),
@@ -35,7 +36,7 @@ SIDEWAYS = {
 }
 """Imports within the last row: composition is its job. Elsewhere there are none."""
 
-PURE = frozenset({"model", "sigv4", "iam", "paths", "rules", "tunnel", "admit", "control"})
+PURE = frozenset({"model", "sigv4", "iam", "paths", "rules", "tunnel", "admit", "control", "explain"})
 IMPURE_MODULES = frozenset(
     {"asyncio", "socket", "ssl", "select", "selectors", "subprocess", "sqlite3", "time", "os", "random", "threading"}
 )
