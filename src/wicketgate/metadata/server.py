@@ -15,7 +15,7 @@ from typing import Final
 from wicketgate.metadata.answers import answer
 from wicketgate.metadata.http import MAX_HEAD, BadRequest, Response, parse, render
 from wicketgate.metadata.tokens import Tokens
-from wicketgate.metadata.tree import Tree, placed, tree
+from wicketgate.metadata.tree import Tree, tree
 from wicketgate.model import Instance, World
 
 HEAD_SECONDS: Final = 5.0
@@ -40,16 +40,11 @@ class Metadata:
         self._signer_chain = signer_chain
         self._tokens = Tokens()
         self._world = World()
-        self._instances: dict[Who, Instance] = {}
         self._connections: Counter[Who] = Counter()
 
     def enforce(self, world: World) -> frozenset[str]:
         """Answer by this World from now on; its VPCs."""
         self._world = world
-        self._instances = {}
-        for instance in world.instances:
-            interface, subnet = placed(world, instance)
-            self._instances[subnet.vpc_id, interface.private_ip_address] = instance
         return frozenset(vpc.id for vpc in world.vpcs)
 
     async def serve(self, vpc_id: str, listener: socket.socket) -> asyncio.Server:
@@ -71,13 +66,13 @@ class Metadata:
             writer.close()
 
     async def _talk(self, who: Who, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first = self._instances.get(who)
+        first = self._instance(who)
         keep_alive = first is not None
         while keep_alive:
             async with asyncio.timeout(HEAD_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
             # An address can get a new owner at any moment; the connection stays with whom it began.
-            instance = self._instances.get(who)
+            instance = self._instance(who)
             if first is None or instance is None or instance.id != first.id:
                 return
             data, ttl, keep_alive = self._answered(head, instance)
@@ -86,6 +81,11 @@ class Metadata:
             writer.write(data)
             async with asyncio.timeout(HEAD_SECONDS):
                 await writer.drain()
+
+    def _instance(self, who: Who) -> Instance | None:
+        """Whose address this is: of any of its interfaces, primary or not."""
+        interface = self._world.interface_at(*who)
+        return None if interface is None else self._world.instance_of_interface(interface.id)
 
     def _answered(self, head: bytes, instance: Instance) -> tuple[bytes, int, bool]:
         """The answer, the IP TTL it goes with, and whether another request may follow."""
