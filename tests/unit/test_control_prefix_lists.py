@@ -330,6 +330,26 @@ def test_any_history(toggles):
         assert entries(world, OFFICE, version) == [(one.cidr, "") for one in in_order(entry(cidr) for cidr in held)]
 
 
+def test_entries_of_one_call():
+    """A hundred may be added, and a hundred removed, by one call."""
+    blocks = [f"10.{number}.0.0/16" for number in range(101)]
+    new = {"PrefixListName": "n", "MaxEntries": 200, "AddressFamily": "IPv4"}
+    with pytest.raises(ApiError) as caught:
+        run(small_world(), "CreateManagedPrefixList", **new, Entries=[{"Cidr": one} for one in blocks])
+    assert (caught.value.code, str(caught.value)) == (
+        "InvalidParameterValue",
+        "The number of entries per request cannot exceeds limit (100).",
+    )
+    some = [{"Cidr": one} for one in blocks[:100]]
+    world, answer = run(small_world(), "CreateManagedPrefixList", **new, Entries=some)
+    made = answer["PrefixList"]["PrefixListId"]
+    with pytest.raises(ApiError) as caught:
+        modified(world, made, add=[f"11.{number}.0.0/16" for number in range(101)])
+    assert str(caught.value) == "Request cannot contain more than 100 entry additions or removals."
+    world = modified(world, made, add=[f"11.{number}.0.0/16" for number in range(100)], remove=blocks[:100])
+    assert len(entries(world, made)) == 100
+
+
 # -- name and size -----------------------------------------------------------------------------------------------------
 
 

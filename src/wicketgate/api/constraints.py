@@ -4,7 +4,8 @@ A shape's constraints become one function, once; requests only run it. Where the
 - a pattern must match the whole value, as AWS's framework has it; `\\w` and `\\d` mean ASCII;
 - an enum is enforced wherever the model has one;
 - lengths count code points;
-- a pattern that no value can match is not enforced (`IMPOSSIBLE`).
+- a pattern that no value can match is not enforced (`IMPOSSIBLE`);
+- a length that EC2 refuses in words of its own is left to the action (`IN_OTHER_WORDS`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from wicketgate.api.faults import Kind
 
 IMPOSSIBLE: Final = frozenset({"^arn:aws([a-z-]+)?:ec2:[a-z\\d-]+:\\d{12}:placement-group/^.{1,255}$"})
 """Patterns of the models that match nothing: a `^` in their middle."""
+
+IN_OTHER_WORDS: Final = frozenset({"AddPrefixListEntries", "RemovePrefixListEntries"})
+"""Lists whose length the actions check."""
 
 Broken = tuple[Kind, str]
 """A violated constraint and its limit."""
@@ -39,7 +43,7 @@ def check_of(shape: Any) -> Check | None:
         return _value_check(shape)
     if shape.type_name == "blob":
         return _size_check(shape, Kind.MIN_LENGTH, Kind.MAX_LENGTH)
-    if shape.type_name in ("list", "map"):
+    if shape.type_name in ("list", "map") and shape.name not in IN_OTHER_WORDS:
         return _size_check(shape, Kind.MIN_SIZE, Kind.MAX_SIZE)
     return None
 

@@ -30,6 +30,8 @@ from wicketgate.model import ApiError, PrefixList, SecurityGroup, World, apply_c
 PREFIX_LIST: Final = "prefix-list"
 MAX_NAME: Final = 255
 """Characters of a list's name (EC2 API Reference, CreateManagedPrefixList)."""
+MAX_PER_CALL: Final = 100
+"""Entries that one call may add, and that it may remove."""
 RESERVED: Final = ("com.amazonaws.", "com.amazon.", "com.aws.")
 """What names may not begin with, as AWS's refusal lists it."""
 MAX_NAMED: Final = 10
@@ -101,6 +103,8 @@ def create_managed_prefix_list(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outco
     if family not in ("IPv4", "IPv6"):
         raise _bad(f"Value ({family}) for parameter addressFamily is invalid. Valid values are IPv4 and IPv6.")
     max_entries = _checked_size(asked["MaxEntries"])
+    if len(asked.get("Entries") or ()) > MAX_PER_CALL:
+        raise _bad(f"The number of entries per request cannot exceeds limit ({MAX_PER_CALL}).")  # AWS's words
     entries = requested(asked.get("Entries") or (), family)
     check_size(len(entries), max_entries)
     tags = tags_from(asked, PREFIX_LIST)
@@ -184,9 +188,10 @@ def _check_version(prefix_list: PrefixList, version: int | None) -> None:
 
 
 def _with_entries(call: Call, prefix_list: PrefixList) -> Outcome:
-    family = prefix_list.address_family
-    add = requested(call.parameters.get("AddEntries") or (), family)
-    remove = requested(call.parameters.get("RemoveEntries") or (), family)
+    given = [call.parameters.get(name) or () for name in ("AddEntries", "RemoveEntries")]
+    if max(map(len, given)) > MAX_PER_CALL:
+        raise _bad(f"Request cannot contain more than {MAX_PER_CALL} entry additions or removals.")
+    add, remove = (requested(one, prefix_list.address_family) for one in given)
     entries = changed(prefix_list.entries, add, remove)
     check_size(len(entries), prefix_list.max_entries)
     new, step = next_version(prefix_list, entries, "modify-complete")
