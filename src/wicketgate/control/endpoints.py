@@ -7,8 +7,8 @@ a `*-in-progress` state, and once the kernel has followed, the server commits wh
     update-in-progress -> update-complete | update-failed      the old configuration is in force until then
     delete-in-progress -> gone            | delete-failed
 
-CreateInstanceConnectEndpoint takes a ClientToken. IPv4 only: subnets have no IPv6 range, so the only IpAddressType that
-fits one is ipv4.
+CreateInstanceConnectEndpoint takes a ClientToken. An endpoint's IpAddressType says which addresses it reaches; its
+network interface has an IPv6 address unless that is ipv4.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from wicketgate.control import common, interfaces, regions, resources
+from wicketgate.control.addresses import Pool, Wish
 from wicketgate.control.call import Ask, Call, Outcome, operation
 from wicketgate.control.regions import DOMAIN
 from wicketgate.control.resources import ENDPOINT, SUBNET, found, interface_of, moment
@@ -42,6 +43,9 @@ _NO_PRESERVATION: Final = (
     "Client IP preservation isn't supported for Dualstack and IPv6 EC2 Instance Connect Endpoints. "
     "To use client IP preservation, create an IPv4 EC2 Instance Connect Endpoint."
 )
+
+
+AddressType = Literal["ipv4", "dualstack", "ipv6"]
 
 
 class EndpointQuotas(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,12 +106,12 @@ def create_instance_connect_endpoint(call: Call, quotas: EndpointQuotas = AWS_QU
     world, parameters = call.world, call.parameters
     subnet = found(SUBNET, world, parameters["SubnetId"])
     preserve = bool(parameters.get("PreserveClientIp"))
-    kind = _address_type(subnet, parameters.get("IpAddressType") or "ipv4", preserve=preserve)
+    kind = _address_type(world, subnet, parameters.get("IpAddressType") or _default_type(subnet), preserve=preserve)
     groups = interfaces.checked_groups(world, subnet, parameters.get("SecurityGroupIds"), MAX_GROUPS)
     tags = common.tags_from(parameters, "instance-connect-endpoint")
     _check_quotas(world, subnet, quotas)
     endpoint_id = call.new_id("eice")
-    interface = _interface(call, subnet, endpoint_id, groups)
+    interface = _interface(call, subnet, endpoint_id, groups, kind)
     endpoint = Endpoint(
         id=endpoint_id,
         subnet_id=subnet.id,
@@ -126,16 +130,25 @@ def create_instance_connect_endpoint(call: Call, quotas: EndpointQuotas = AWS_QU
     return Outcome(answer | ({"ClientToken": token} if token else {}), change)
 
 
-def _address_type(subnet: Subnet, wanted: str, *, preserve: bool) -> Literal["ipv4"]:
-    if preserve and wanted != "ipv4":
+def _default_type(subnet: Subnet) -> AddressType:
+    """The IpAddressType of an endpoint for which none is named: what the subnet has."""
+    if subnet.network is None:
+        return "ipv6"
+    return "ipv4" if subnet.ipv6_network is None else "dualstack"
+
+
+def _address_type(world: World, subnet: Subnet, wanted: AddressType, *, preserve: bool) -> AddressType:
+    if preserve and wanted != "ipv4" and not world.settings.preserve_client_ipv6:
         raise ApiError("InvalidParameterValue", _NO_PRESERVATION)
-    if wanted != "ipv4":
+    missing = "IPv4" if wanted != "ipv6" and subnet.network is None else ""
+    missing = "IPv6" if wanted != "ipv4" and subnet.ipv6_network is None else missing
+    if missing:
         raise ApiError(
             "InvalidParameterValue",
-            f"The IP address type {wanted} is not compatible with subnet {subnet.id}, which has no IPv6 CIDR block. "
-            "Use ipv4.",
+            f"The IP address type {wanted} is not compatible with subnet {subnet.id}, which has no {missing} CIDR "
+            f"block. Use {_default_type(subnet)}.",
         )
-    return "ipv4"
+    return wanted
 
 
 def _check_quotas(world: World, subnet: Subnet, quotas: EndpointQuotas) -> None:
@@ -157,15 +170,17 @@ def _check_quotas(world: World, subnet: Subnet, quotas: EndpointQuotas) -> None:
             )
 
 
-def _interface(call: Call, subnet: Subnet, endpoint_id: str, groups: Sequence[str]) -> NetworkInterface:
-    address = next(interfaces.free_addresses(call.world, subnet), None)
-    if address is None:
+def _interface(
+    call: Call, subnet: Subnet, endpoint_id: str, groups: Sequence[str], kind: AddressType
+) -> NetworkInterface:
+    given = Pool(call.world).fill(subnet, Wish(ipv6_count=0 if kind == "ipv4" else 1))
+    if given is None:
         raise ApiError(
             "InsufficientFreeAddressesInSubnet",
             "The specified subnet does not have enough free addresses to satisfy the request.",
         )
     return msgspec.structs.replace(
-        interfaces.new_interface(call, subnet, address, groups),
+        interfaces.new_interface(call, subnet, given, groups),
         interface_type="ec2_instance_connect_endpoint",
         description=f"EC2 Instance Connect Endpoint {endpoint_id}",
         requester_managed=True,
@@ -285,7 +300,7 @@ def modify_instance_connect_endpoint(call: Call) -> Outcome:
         )
     subnet = resources.subnet_of(world, interface_of(world, endpoint))
     preserve = endpoint.preserve_client_ip if wish.preserve_client_ip is None else wish.preserve_client_ip
-    _address_type(subnet, wish.ip_address_type or endpoint.ip_address_type, preserve=preserve)
+    _address_type(world, subnet, wish.ip_address_type or endpoint.ip_address_type, preserve=preserve)
     if wish.group_ids is not None:
         checked = interfaces.checked_groups(world, subnet, wish.group_ids, MAX_GROUPS)
         wish = msgspec.structs.replace(wish, group_ids=checked)
@@ -315,6 +330,7 @@ def settle(
     """
     puts: list[Resource] = []
     deletes: list[tuple[str, str]] = []
+    pool = Pool(world)
     for endpoint in world.endpoints:
         reason = (failed or {}).get(endpoint.id)
         if not endpoint.state.endswith("-in-progress"):
@@ -326,7 +342,7 @@ def settle(
         elif endpoint.state == "delete-in-progress":
             deletes += [("instance-connect-endpoint", endpoint.id), ("network-interface", endpoint.interface_id)]
         elif endpoint.state == "update-in-progress":
-            puts += _updated(world, endpoint)
+            puts += _updated(pool, endpoint)
         else:
             puts.append(_ended(endpoint, "complete"))
     return Change(puts=tuple(puts), deletes=tuple(deletes), time=now)
@@ -337,17 +353,28 @@ def _ended(endpoint: Endpoint, how: str, message: str = "") -> Endpoint:
     return msgspec.structs.replace(endpoint, state=state, state_message=message, pending=None)
 
 
-def _updated(world: World, endpoint: Endpoint) -> list[Resource]:
-    """What a Modify asked for, in force; update-failed when a group has gone since."""
-    wish, interface = endpoint.pending or EndpointSettings(), interface_of(world, endpoint)
-    gone = [group_id for group_id in wish.group_ids or () if world.group(group_id) is None]
+def _updated(pool: Pool, endpoint: Endpoint) -> list[Resource]:
+    """What a Modify asked for, in force; update-failed when a group or the subnet's IPv6 range has gone since."""
+    wish, interface = endpoint.pending or EndpointSettings(), interface_of(pool.world, endpoint)
+    gone = [group_id for group_id in wish.group_ids or () if pool.world.group(group_id) is None]
     if gone:
         return [_ended(endpoint, "failed", f"The security group {gone[0]} does not exist any more.")]
+    ipv6 = _ipv6_of(pool, interface, wish.ip_address_type or endpoint.ip_address_type)
+    if ipv6 is None:
+        return [_ended(endpoint, "failed", f"The subnet {interface.subnet_id} has no free IPv6 address any more.")]
     changed = msgspec.structs.replace(
         _ended(endpoint, "complete"),
         preserve_client_ip=endpoint.preserve_client_ip if wish.preserve_client_ip is None else wish.preserve_client_ip,
         ip_address_type=wish.ip_address_type or endpoint.ip_address_type,
     )
-    if wish.group_ids is None:
-        return [changed]
-    return [changed, msgspec.structs.replace(interface, group_ids=wish.group_ids)]
+    moved = msgspec.structs.replace(interface, group_ids=wish.group_ids or interface.group_ids, ipv6_addresses=ipv6)
+    return [changed] if moved == interface else [changed, moved]
+
+
+def _ipv6_of(pool: Pool, interface: NetworkInterface, kind: AddressType) -> tuple[str, ...] | None:
+    """The IPv6 addresses of an endpoint's interface once it is of this type; None when it can have none."""
+    if kind == "ipv4" or interface.ipv6_addresses:
+        return () if kind == "ipv4" else interface.ipv6_addresses
+    subnet = resources.subnet_of(pool.world, interface)
+    taken = pool.take(subnet, 6, 1) if subnet.ipv6_network is not None else None
+    return None if taken is None else tuple(taken)

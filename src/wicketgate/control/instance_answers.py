@@ -5,10 +5,10 @@ A terminated instance has no interface any more; its VPC remembers it for a whil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from wicketgate.control import common, interfaces, regions, resources
+from wicketgate.control import attachments, common, interfaces, regions, resources
 from wicketgate.control.call import Call, Outcome, operation
 from wicketgate.control.resources import INSTANCE, moment, subnet_of
 from wicketgate.model import Instance, NetworkInterface, World
@@ -56,7 +56,8 @@ def reservation_of(instance: Instance) -> str:
     return instance.reservation_id or resources.derived("r-", instance.id)
 
 
-def instance_answer(world: World, instance: Instance, interface: NetworkInterface | None) -> dict[str, Any]:
+def instance_answer(world: World, instance: Instance, there: Sequence[NetworkInterface]) -> dict[str, Any]:
+    """Instance. `there`: its interfaces by device index; none once it has ended."""
     answer = {
         "InstanceId": instance.id,
         "ImageId": instance.image_id,
@@ -86,28 +87,39 @@ def instance_answer(world: World, instance: Instance, interface: NetworkInterfac
     if instance.state_reason:
         code, _, message = instance.state_reason.partition(": ")
         answer["StateReason"] = {"Code": code, "Message": message}
-    return answer | (_network_answer(world, instance, interface) if interface else {})
+    return answer | (_network_answer(world, instance, there) if there else {})
 
 
-def _network_answer(world: World, instance: Instance, interface: NetworkInterface) -> dict[str, Any]:
-    shown = interfaces.common_answer(world, interface)
-    zone = regions.zone_of(world.region, subnet_of(world, interface).availability_zone)
-    attachment = interfaces.attachment_answer(interface, instance.launched_at)
+def _network_answer(world: World, instance: Instance, there: Sequence[NetworkInterface]) -> dict[str, Any]:
+    """What an instance shows of its interfaces, and as its own of the first one."""
+    shown = [
+        interfaces.common_answer(world, one)
+        | {"Status": "in-use", "Attachment": attachments.attachment_answer(one, instance.launched_at)}
+        for one in there
+    ]
+    first, zone = shown[0], regions.zone_of(world.region, subnet_of(world, there[0]).availability_zone)
     names = ("PrivateDnsName", "PrivateIpAddress", "SubnetId", "VpcId", "SourceDestCheck")
-    return {name: shown[name] for name in names} | {
-        "SecurityGroups": shown["Groups"],
-        "NetworkInterfaces": [shown | {"Status": "in-use", "Attachment": attachment}],
-        "Placement": {
-            "AvailabilityZone": zone,
-            "AvailabilityZoneId": regions.zone_id(zone),
-            "Tenancy": "default",
-            "GroupName": "",
-        },
-    }
+    ipv6 = {"Ipv6Address": there[0].ipv6_addresses[0]} if there[0].ipv6_addresses else {}
+    if not there[0].private_ip_address:
+        ipv6["PrivateDnsName"] = f"{instance.id}.{interfaces.private_domain(world.region)}"
+    return (
+        {name: first[name] for name in names if name in first}
+        | ipv6
+        | {
+            "SecurityGroups": first["Groups"],
+            "NetworkInterfaces": shown,
+            "Placement": {
+                "AvailabilityZone": zone,
+                "AvailabilityZoneId": regions.zone_id(zone),
+                "Tenancy": "default",
+                "GroupName": "",
+            },
+        }
+    )
 
 
 def _answer_of(world: World, instance: Instance) -> dict[str, Any]:
-    return instance_answer(world, instance, world.interface(instance.interface_id))
+    return instance_answer(world, instance, world.interfaces_of_instance(instance))
 
 
 @operation("ec2")
@@ -184,6 +196,7 @@ _INSTANCE_PATHS: Final = {
     "ebs-optimized": "EbsOptimized",
     "ena-support": "EnaSupport",
     "hypervisor": "Hypervisor",
+    "ipv6-address": "NetworkInterfaces.Ipv6Addresses.Ipv6Address",
     "image-id": "ImageId",
     "instance-id": "InstanceId",
     "instance-state-code": "State.Code",
@@ -215,10 +228,14 @@ _INSTANCE_PATHS: Final = {
     "network-interface.attachment.attachment-id": "NetworkInterfaces.Attachment.AttachmentId",
     "network-interface.attachment.delete-on-termination": "NetworkInterfaces.Attachment.DeleteOnTermination",
     "network-interface.attachment.device-index": "NetworkInterfaces.Attachment.DeviceIndex",
+    "network-interface.attachment.network-card-index": "NetworkInterfaces.Attachment.NetworkCardIndex",
     "network-interface.attachment.status": "NetworkInterfaces.Attachment.Status",
     "network-interface.description": "NetworkInterfaces.Description",
     "network-interface.group-id": "NetworkInterfaces.Groups.GroupId",
     "network-interface.group-name": "NetworkInterfaces.Groups.GroupName",
+    "network-interface.ipv6-address": "NetworkInterfaces.Ipv6Addresses.Ipv6Address",
+    "network-interface.ipv6-addresses.ipv6-address": "NetworkInterfaces.Ipv6Addresses.Ipv6Address",
+    "network-interface.ipv6-addresses.is-primary-ipv6": "NetworkInterfaces.Ipv6Addresses.IsPrimaryIpv6",
     "network-interface.mac-address": "NetworkInterfaces.MacAddress",
     "network-interface.network-interface-id": "NetworkInterfaces.NetworkInterfaceId",
     "network-interface.owner-id": "NetworkInterfaces.OwnerId",
@@ -234,7 +251,6 @@ _INSTANCE_PATHS: Final = {
 _NEVER: Final = (
     "instance-lifecycle",
     "ip-address",
-    "ipv6-address",
     "kernel-id",
     "key-name",
     "placement-group-name",
@@ -248,7 +264,6 @@ _NEVER: Final = (
     "host-id",
     "iam-instance-profile.arn",
     "iam-instance-profile.id",
-    "network-interface.ipv6-addresses.ipv6-address",
     "network-interface.association.public-ip",
     "network-interface.addresses.association.public-ip",
     "outpost-arn",
@@ -261,6 +276,7 @@ def instance_filters(world: World) -> Mapping[str, Callable[[Instance], Any]]:
     return {
         **dict.fromkeys(_NEVER, lambda one: None),
         **{name: _shown(world, *path.split(".")) for name, path in _INSTANCE_PATHS.items()},
+        "network-interface.attachment.instance-id": lambda one: one.id if one.interface_id else None,
         "owner-id": lambda one: world.account_id,
         "reservation-id": reservation_of,
         **common.TAG_GETTERS,

@@ -5,7 +5,7 @@ The actions put a state on the way, and once the machine has followed, the serve
 
     pending -> running | stopped (when it did not start)
     stopping -> stopped
-    shutting-down -> terminated        the interface goes with it, unless it was made by itself
+    shutting-down -> terminated        its interfaces go with it, unless they were made by themselves
 
 A terminated instance has no interface any more; its VPC remembers it (`Vpc.terminated_instances`) for an hour, as
 AWS shows one for a while, and until the VPC is deleted.
@@ -18,13 +18,13 @@ from typing import Final
 
 import msgspec
 
-from wicketgate.control import interfaces, resources
+from wicketgate.control import attachments, interfaces, resources
 from wicketgate.control import launches as _launches  # noqa: F401  # offers RunInstances
 from wicketgate.control.call import Ask, Call, Outcome, operation
 from wicketgate.control.common import AWS_QUOTAS, Quotas
 from wicketgate.control.instance_answers import CODES, State, instance_or_ended, state_answer
 from wicketgate.control.resources import INSTANCE, moment, subnet_of
-from wicketgate.model import ApiError, Change, Instance, World
+from wicketgate.model import ApiError, Change, Instance, NetworkInterface, World
 from wicketgate.model.change import Resource
 
 SHOWN_AFTER_END: Final = 3600.0
@@ -127,10 +127,10 @@ def _ask_modify(call: Call) -> Sequence[Ask]:
 
 @operation("ec2", asks=_ask_modify)
 def modify_instance_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
-    """Sets the groups (the whole set) or the source/destination check of the instance's interface.
+    """Sets the groups (the whole set) or the source/destination check of the instance's one interface.
 
     Raises InvalidParameterCombination for none or several attributes, UnsupportedOperation for others,
-    IncorrectInstanceState for a terminated instance.
+    IncorrectInstanceState for a terminated instance, InvalidInstanceID for one with several interfaces.
     """
     parameters = call.parameters
     (instance,) = resources.several(INSTANCE, call.world, (parameters["InstanceId"],), get=instance_or_ended)
@@ -147,14 +147,25 @@ def modify_instance_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcom
         return Outcome()
     if attribute not in ("Groups", "SourceDestCheck"):
         raise ApiError("UnsupportedOperation", f"The attribute {attribute} of an instance cannot be changed here.")
-    interface = call.world.interface(instance.interface_id)
-    if interface is None:
-        raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' is terminated: it has no interface.")
+    interface = _only_interface(call.world, instance)
     if attribute == "Groups":
         changed = interfaces.replaced_groups(call.world, interface, given["Groups"], quotas.groups_per_interface)
         return Outcome({}, call.change(changed))
     check = bool(given["SourceDestCheck"].get("Value"))
     return Outcome({}, call.change(msgspec.structs.replace(interface, source_dest_check=check)))
+
+
+def _only_interface(world: World, instance: Instance) -> NetworkInterface:
+    there = world.interfaces_of_instance(instance)
+    if not there:
+        raise ApiError("IncorrectInstanceState", f"The instance '{instance.id}' is terminated: it has no interface.")
+    if len(there) > 1:
+        raise ApiError(
+            "InvalidInstanceID",
+            f"There are multiple interfaces attached to instance '{instance.id}'. "
+            "Please specify an interface ID for the operation instead.",
+        )
+    return there[0]
 
 
 # -- what follows ------------------------------------------------------------------------------------------------------
@@ -201,16 +212,16 @@ class _Settled:
             self.end(instance)
 
     def end(self, instance: Instance) -> None:
-        """Take the instance out, and its interface, or leave that attached to nothing."""
-        interface = resources.interface_of(self.world, instance)
-        vpc_id = subnet_of(self.world, interface).vpc_id
+        """Take the instance out, and its interfaces, or leave them attached to nothing."""
+        vpc_id = subnet_of(self.world, resources.interface_of(self.world, instance)).vpc_id
         over = msgspec.structs.replace(instance, state="terminated", interface_id="", terminated_at=self.now)
         self.ended[vpc_id] = (*self.ended[vpc_id], over)
         self.deletes.append(("instance", instance.id))
-        if interface.delete_on_termination:
-            self.deletes.append(("network-interface", interface.id))
-        else:
-            self.puts[interface.id] = msgspec.structs.replace(interface, attached_at=None)
+        for interface in self.world.interfaces_of_instance(instance):
+            if interface.delete_on_termination:
+                self.deletes.append(("network-interface", interface.id))
+            else:
+                self.puts[interface.id] = attachments.detached(interface)
 
     def forget(self) -> None:
         """Keep, of the terminated ones, those that are still shown."""

@@ -1,24 +1,31 @@
-"""Network interfaces: addresses, links, and the actions on them. Instances and endpoints get theirs here.
+"""Network interfaces: links, groups, and the actions on them. Instances and endpoints get theirs here.
 
-CreateNetworkInterface takes a ClientToken. One private IPv4 address for each. The first four addresses of a subnet and
-its last are reserved (VPC User Guide, "Subnet sizing").
+(Addresses: `addresses`, `address_assignment`. What an interface is attached to: `attachments`. This module offers the
+actions of all.) CreateNetworkInterface takes a ClientToken.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from wicketgate.control import address_assignment as _assignment  # noqa: F401  # offers its actions
 from wicketgate.control import common, regions, resources
+from wicketgate.control.addresses import Addresses, Pool, wish_of
+from wicketgate.control.attachments import (
+    Owner,
+    attachment_answer,
+    attachment_id,
+    no_attachment,
+    owner_of,
+)
 from wicketgate.control.call import Ask, Call, Outcome, operation
 from wicketgate.control.common import AWS_QUOTAS, Quotas
-from wicketgate.control.resources import GROUP, INTERFACE, SUBNET, found, moment, subnet_of
-from wicketgate.model import ApiError, Endpoint, Instance, NetworkInterface, Subnet, World
-
-RESERVED_FIRST: Final = 4
+from wicketgate.control.connection_tracking import tracking_answer, tracking_of
+from wicketgate.control.resources import GROUP, INTERFACE, SUBNET, found, subnet_of
+from wicketgate.model import ApiError, Instance, NetworkInterface, Subnet, World
 
 _NOT_OFFERED: Final = (
     "Ipv4Prefixes",
@@ -27,60 +34,18 @@ _NOT_OFFERED: Final = (
     "Ipv6PrefixCount",
     "InterfaceType",
     "EnablePrimaryIpv6",
-    "ConnectionTrackingSpecification",
     "Operator",
-    "SecondaryPrivateIpAddressCount",
-    "Ipv6Addresses",
-    "Ipv6AddressCount",
 )
-_ATTRIBUTES: Final = ("Groups", "Description", "SourceDestCheck", "Attachment")
+_ATTRIBUTES: Final = ("Groups", "Description", "SourceDestCheck", "Attachment", "ConnectionTrackingSpecification")
 _ATTRIBUTES_NOT_OFFERED: Final = (
     "EnaSrdSpecification",
     "EnablePrimaryIpv6",
-    "ConnectionTrackingSpecification",
     "AssociatePublicIpAddress",
     "AssociatedSubnetIds",
 )
 
 
-# -- addresses and links -----------------------------------------------------------------------------------------------
-
-
-def _taken(world: World, subnet: Subnet) -> set[str]:
-    return {eni.private_ip_address for eni in world.interfaces if eni.subnet_id == subnet.id}
-
-
-def free_count(world: World, subnet: Subnet) -> int:
-    """How many addresses of a subnet an interface could still get: AvailableIpAddressCount."""
-    network = subnet.network
-    return 0 if network is None else max(0, network.num_addresses - RESERVED_FIRST - 1 - len(_taken(world, subnet)))
-
-
-def free_addresses(world: World, subnet: Subnet) -> Iterator[str]:
-    """The addresses of a subnet that are neither reserved nor taken, lowest first."""
-    taken, network = _taken(world, subnet), subnet.network
-    for offset in range(RESERVED_FIRST, network.num_addresses - 1) if network is not None else ():
-        if network is not None and (address := str(network.network_address + offset)) not in taken:
-            yield address
-
-
-def checked_address(world: World, subnet: Subnet, given: str) -> str:
-    """A wished address, if an interface can have it.
-
-    Raises InvalidParameterValue for no address, one outside the subnet or reserved; InvalidIPAddress.InUse.
-    """
-    try:
-        address = ipaddress.IPv4Address(given)
-    except ValueError as error:
-        raise ApiError("InvalidParameterValue", f"invalid value for parameter address: {given}") from error
-    network = subnet.network
-    if network is None or address not in network:
-        raise ApiError("InvalidParameterValue", "Address does not fall within the subnet's address range")
-    if not RESERVED_FIRST <= int(address) - int(network.network_address) < network.num_addresses - 1:
-        raise ApiError("InvalidParameterValue", f"Address {address} is in subnet's reserved address range")
-    if str(address) in _taken(world, subnet):
-        raise ApiError("InvalidIPAddress.InUse", f"Address {address} is in use.")
-    return str(address)
+# -- what a new interface has ------------------------------------------------------------------------------------------
 
 
 def link_name(interface_id: str, taken: Collection[str]) -> str:
@@ -104,12 +69,16 @@ def mac_address(interface_id: str) -> str:
 
 def private_dns_name(region: str, address: str) -> str:
     """`ip-10-0-0-5.ec2.internal`, elsewhere `....<region>.compute.internal` (EC2 User Guide, hostname types)."""
-    suffix = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
-    return f"ip-{address.replace('.', '-')}.{suffix}"
+    return f"ip-{address.replace('.', '-')}.{private_domain(region)}"
+
+
+def private_domain(region: str) -> str:
+    """The domain of the region's private host names."""
+    return "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
 
 
 def new_interface(
-    call: Call, subnet: Subnet, address: str, group_ids: Sequence[str], made: Collection[NetworkInterface] = ()
+    call: Call, subnet: Subnet, given: Addresses, group_ids: Sequence[str], made: Collection[NetworkInterface] = ()
 ) -> NetworkInterface:
     """An interface that is attached to nothing. `made`: others of the same call, which are not in the World yet."""
     interface_id = call.new_id("eni")
@@ -117,7 +86,9 @@ def new_interface(
     return NetworkInterface(
         id=interface_id,
         subnet_id=subnet.id,
-        private_ip_address=address,
+        private_ip_address=given.primary,
+        secondary_ip_addresses=given.secondary,
+        ipv6_addresses=given.ipv6,
         group_ids=tuple(group_ids),
         link=link_name(interface_id, {eni.link for eni in there}),
         mac_address=mac_address(interface_id),
@@ -173,20 +144,6 @@ def replaced_groups(
     return msgspec.structs.replace(interface, group_ids=tuple(group.id for group in groups))
 
 
-Owner = Instance | Endpoint
-
-
-def owners(world: World) -> dict[str, Owner]:
-    """Interface id -> what it is attached to; an interface that is missing is attached to nothing."""
-    attached: tuple[Owner, ...] = (*world.endpoints, *world.instances)
-    return {one.interface_id: one for one in attached}
-
-
-def owner_of(world: World, interface: NetworkInterface) -> Owner | None:
-    """What the interface is attached to."""
-    return owners(world).get(interface.id)
-
-
 # -- actions -----------------------------------------------------------------------------------------------------------
 
 
@@ -205,43 +162,32 @@ def _ask_create(call: Call) -> Sequence[Ask]:
 def create_network_interface(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
     """An interface of its own, attached to nothing.
 
-    Raises InsufficientFreeAddressesInSubnet, NetworkInterfaceLimitExceeded, and as the checks above do.
+    Raises InsufficientFreeAddressesInSubnet, NetworkInterfaceLimitExceeded, and as the checks above, `wish_of` and
+    `Pool` do.
     """
     world, parameters = call.world, call.parameters
     resources.refuse_parameters(parameters, _NOT_OFFERED, "CreateNetworkInterface")
     subnet = found(SUBNET, world, parameters["SubnetId"])
     groups = checked_groups(world, subnet, parameters.get("Groups"), quotas.groups_per_interface)
     check_interface_quota(world, 1, quotas)
-    wish = wished_address(parameters)
-    address = checked_address(world, subnet, wish) if wish else next(free_addresses(world, subnet), None)
-    if address is None:
+    wish, pool = wish_of(parameters), Pool(world)
+    pool.claim(subnet, wish)
+    given = pool.fill(subnet, wish)
+    if given is None:
         raise ApiError(
             "InsufficientFreeAddressesInSubnet",
             "The specified subnet does not have enough free addresses to satisfy the request.",
         )
     interface = msgspec.structs.replace(
-        new_interface(call, subnet, address, groups),
+        new_interface(call, subnet, given, groups),
         description=parameters.get("Description") or "",
         delete_on_termination=False,
+        connection_tracking=tracking_of(parameters.get("ConnectionTrackingSpecification")),
         tags=common.tags_from(parameters, "network-interface"),
     )
     token = parameters.get("ClientToken")
     answer = {"NetworkInterface": interface_answer(world, interface, None)}
     return Outcome(answer | ({"ClientToken": token} if token else {}), call.change(interface))
-
-
-def wished_address(parameters: Mapping[str, Any]) -> str | None:
-    """The one address asked for, by PrivateIpAddress or by a PrivateIpAddresses list with one primary entry."""
-    listed = parameters.get("PrivateIpAddresses") or ()
-    if any(not one.get("Primary") for one in listed) or len(listed) > 1:
-        raise ApiError("UnsupportedOperation", "Secondary private IP addresses are not offered here. Give one address.")
-    single: str | None = parameters.get("PrivateIpAddress")
-    if listed and single:
-        raise ApiError(
-            "InvalidParameterCombination",
-            "The parameter privateIpAddress cannot be used with a primary address in privateIpAddresses.",
-        )
-    return listed[0].get("PrivateIpAddress") if listed else single
 
 
 def _ask_of_interface(call: Call) -> Sequence[Ask]:
@@ -263,7 +209,8 @@ def delete_network_interface(call: Call) -> Outcome:
 
 @operation("ec2", asks=_ask_of_interface)
 def modify_network_interface_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
-    """Sets one attribute: groups (the whole set), description, source/destination check, delete on termination.
+    """Sets one attribute: groups (the whole set), description, source/destination check, delete on termination, or the
+    idle time-outs of tracked connections that are named.
 
     Raises AuthFailure for an interface that a service manages, InvalidParameterCombination for none or several.
     """
@@ -278,6 +225,9 @@ def modify_network_interface_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) 
         return Outcome({}, call.change(replaced_groups(world, interface, given["Groups"], quotas.groups_per_interface)))
     if attribute == "Attachment":
         return Outcome({}, call.change(_attachment_changed(world, interface, given["Attachment"])))
+    if attribute == "ConnectionTrackingSpecification":
+        tracking = tracking_of(given[attribute], interface.connection_tracking)
+        return Outcome({}, call.change(msgspec.structs.replace(interface, connection_tracking=tracking)))
     value = given[attribute].get("Value")
     fields = {"description": value or ""} if attribute == "Description" else {"source_dest_check": bool(value)}
     return Outcome({}, call.change(msgspec.structs.replace(interface, **fields)))
@@ -285,9 +235,7 @@ def modify_network_interface_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) 
 
 def _attachment_changed(world: World, interface: NetworkInterface, wish: Mapping[str, Any]) -> NetworkInterface:
     if owner_of(world, interface) is None or wish.get("AttachmentId") != attachment_id(interface):
-        raise ApiError(
-            "InvalidAttachmentID.NotFound", f"The attachment ID '{wish.get('AttachmentId') or ''}' does not exist"
-        )
+        raise no_attachment(wish.get("AttachmentId") or "")
     resources.refuse_parameters(wish, ("EnaQueueCount",), "ModifyNetworkInterfaceAttribute")
     if wish.get("DeleteOnTermination") is None:
         raise ApiError("MissingParameter", "The request must contain the parameter deleteOnTermination")
@@ -295,23 +243,6 @@ def _attachment_changed(world: World, interface: NetworkInterface, wish: Mapping
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
-
-
-def attachment_id(interface: NetworkInterface) -> str:
-    """The id of the interface's one attachment."""
-    return interface.id.replace("eni-", "ela-attach-" if interface.requester_managed else "eni-attach-", 1)
-
-
-def attachment_answer(interface: NetworkInterface, since: float) -> dict[str, Any]:
-    """The members that an attachment has in all answers. `since`: seconds since the epoch."""
-    return {
-        "AttachmentId": attachment_id(interface),
-        "AttachTime": moment(since if interface.attached_at is None else interface.attached_at),
-        "DeleteOnTermination": interface.delete_on_termination,
-        "DeviceIndex": 0,
-        "NetworkCardIndex": 0,
-        "Status": "attached",
-    }
 
 
 def group_answers(world: World, interface: NetworkInterface) -> list[dict[str, str]]:
@@ -322,9 +253,7 @@ def group_answers(world: World, interface: NetworkInterface) -> list[dict[str, s
 
 def common_answer(world: World, interface: NetworkInterface) -> dict[str, Any]:
     """What an interface shows both by itself and inside an instance."""
-    name = private_dns_name(world.region, interface.private_ip_address)
-    address = {"Primary": True, "PrivateDnsName": name, "PrivateIpAddress": interface.private_ip_address}
-    return {
+    answer = {
         "NetworkInterfaceId": interface.id,
         "OwnerId": world.account_id,
         "SubnetId": interface.subnet_id,
@@ -332,13 +261,29 @@ def common_answer(world: World, interface: NetworkInterface) -> dict[str, Any]:
         "Description": interface.description,
         "Groups": group_answers(world, interface),
         "InterfaceType": interface.interface_type,
-        "Ipv6Addresses": [],
+        "Ipv6Addresses": [{"Ipv6Address": one, "IsPrimaryIpv6": False} for one in interface.ipv6_addresses],
         "MacAddress": interface.mac_address or mac_address(interface.id),
-        "PrivateDnsName": name,
-        "PrivateIpAddress": interface.private_ip_address,
-        "PrivateIpAddresses": [address],
+        "PrivateIpAddresses": _ipv4_answers(world, interface),
         "SourceDestCheck": interface.source_dest_check,
+        **tracking_answer(interface),
     }
+    if interface.private_ip_address:
+        primary = answer["PrivateIpAddresses"][0]
+        answer |= {name: primary[name] for name in ("PrivateDnsName", "PrivateIpAddress")}
+    return answer
+
+
+def _ipv4_answers(world: World, interface: NetworkInterface) -> list[dict[str, Any]]:
+    primary = interface.private_ip_address
+    listed = (primary, *interface.secondary_ip_addresses) if primary else ()
+    return [
+        {
+            "Primary": address == primary,
+            "PrivateDnsName": private_dns_name(world.region, address),
+            "PrivateIpAddress": address,
+        }
+        for address in listed
+    ]
 
 
 def interface_answer(world: World, interface: NetworkInterface, owner: Owner | None) -> dict[str, Any]:
@@ -351,6 +296,10 @@ def interface_answer(world: World, interface: NetworkInterface, owner: Owner | N
         "Status": "available" if owner is None else "in-use",
         "TagSet": common.tag_list(interface.tags),
     }
+    if interface.ipv6_addresses:
+        answer["Ipv6Address"] = interface.ipv6_addresses[0]
+    if not interface.private_ip_address:
+        answer["Ipv6Native"] = True
     if interface.requester_managed:
         answer["RequesterId"] = "ec2-instance-connect"
     if isinstance(owner, Instance):
@@ -369,23 +318,25 @@ def describe_network_interfaces(call: Call) -> Outcome:
     world, ids = call.world, call.parameters.get("NetworkInterfaceIds")
     resources.not_both(call, "NetworkInterfaceIds", "networkInterfaceIdSet")
     interfaces = resources.several(INTERFACE, world, ids) if ids else world.interfaces
-    attached = owners(world)
-    chosen = common.select(interfaces, call.parameters.get("Filters"), _filters(world, attached))
+    chosen = common.select(interfaces, call.parameters.get("Filters"), _filters(world))
     shown, following = resources.paged(call, chosen, lambda eni: eni.id)
     return Outcome(
-        {"NetworkInterfaces": [interface_answer(world, one, attached.get(one.id)) for one in shown]} | following
+        {"NetworkInterfaces": [interface_answer(world, one, owner_of(world, one)) for one in shown]} | following
     )
 
 
-def _filters(world: World, attached: Mapping[str, Owner]) -> Mapping[str, Callable[[NetworkInterface], Any]]:
+def _filters(world: World) -> Mapping[str, Callable[[NetworkInterface], Any]]:
     def shown(*path: str) -> Callable[[NetworkInterface], Any]:
         def get(interface: NetworkInterface) -> Any:
-            answer: Any = interface_answer(world, interface, attached.get(interface.id))
+            answer: Any = interface_answer(world, interface, owner_of(world, interface))
             for member in path:
                 answer = answer.get(member) if answer else None
             return answer
 
         return get
+
+    def ipv4(interface: NetworkInterface) -> list[str]:
+        return [one["PrivateIpAddress"] for one in _ipv4_answers(world, interface)]
 
     absent = (
         "addresses.association.owner-id",
@@ -395,13 +346,12 @@ def _filters(world: World, attached: Mapping[str, Owner]) -> Mapping[str, Callab
         "association.ip-owner-id",
         "association.public-dns-name",
         "association.public-ip",
-        "ipv6-addresses.ipv6-address",
         "operator.principal",
     )
     return {
         **dict.fromkeys(absent, lambda eni: None),
-        "addresses.primary": lambda eni: True,
-        "addresses.private-ip-address": lambda eni: eni.private_ip_address,
+        "addresses.primary": lambda eni: [one["Primary"] for one in _ipv4_answers(world, eni)],
+        "addresses.private-ip-address": ipv4,
         "attachment.attach-time": lambda eni: time_text(shown("Attachment", "AttachTime")(eni)),
         "attachment.attachment-id": shown("Attachment", "AttachmentId"),
         "attachment.delete-on-termination": shown("Attachment", "DeleteOnTermination"),
@@ -415,12 +365,13 @@ def _filters(world: World, attached: Mapping[str, Owner]) -> Mapping[str, Callab
         "group-id": lambda eni: eni.group_ids,
         "group-name": lambda eni: [one["GroupName"] for one in group_answers(world, eni)],
         "interface-type": lambda eni: eni.interface_type,
+        "ipv6-addresses.ipv6-address": lambda eni: eni.ipv6_addresses,
         "mac-address": shown("MacAddress"),
         "network-interface-id": lambda eni: eni.id,
         "operator.managed": lambda eni: False,
         "owner-id": lambda eni: world.account_id,
         "private-dns-name": shown("PrivateDnsName"),
-        "private-ip-address": lambda eni: eni.private_ip_address,
+        "private-ip-address": ipv4,
         "requester-id": shown("RequesterId"),
         "requester-managed": lambda eni: eni.requester_managed,
         "source-dest-check": lambda eni: eni.source_dest_check,

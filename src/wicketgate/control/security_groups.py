@@ -152,17 +152,18 @@ def create_security_group(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
         vpc_id=vpc.id,
         name=name,
         description=description,
-        rules=(_all_outbound(call.new_id),),
+        rules=_all_outbound(call.new_id, ipv6=bool(vpc.ipv6_cidr_blocks)),
         tags=tags,
     )
     answer: dict[str, Any] = {"GroupId": group.id, "SecurityGroupArn": call.arn(f"security-group/{group.id}")}
     return Outcome(answer | ({"Tags": tag_list(tags)} if tags else {}), call.change(group))
 
 
-def default_security_group(vpc_id: str, new_id: Callable[[str], str]) -> SecurityGroup:
+def default_security_group(vpc_id: str, new_id: Callable[[str], str], *, ipv6: bool = False) -> SecurityGroup:
     """The group `default` that a new VPC comes with: its members may talk to each other and to everybody.
 
-    `new_id` makes ids from prefixes, as `Call.new_id`. Source: VPC User Guide, "Default security groups".
+    `new_id` makes ids from prefixes, as `Call.new_id`; `ipv6`: whether the VPC has an IPv6 range. Source: VPC User
+    Guide, "Default security groups".
     """
     group_id = new_id("sg")
     from_itself = SecurityGroupRule(id=new_id("sgr"), is_egress=False, ip_protocol="-1", referenced_group_id=group_id)
@@ -171,12 +172,16 @@ def default_security_group(vpc_id: str, new_id: Callable[[str], str]) -> Securit
         vpc_id=vpc_id,
         name=DEFAULT_NAME,
         description="default VPC security group",
-        rules=(from_itself, _all_outbound(new_id)),
+        rules=(from_itself, *_all_outbound(new_id, ipv6=ipv6)),
     )
 
 
-def _all_outbound(new_id: Callable[[str], str]) -> SecurityGroupRule:
-    return SecurityGroupRule(id=new_id("sgr"), is_egress=True, ip_protocol="-1", cidr_ipv4="0.0.0.0/0")
+def _all_outbound(new_id: Callable[[str], str], *, ipv6: bool) -> tuple[SecurityGroupRule, ...]:
+    """A new group lets out everything of the families that its VPC has; a range that comes later changes no group."""
+    rules = [SecurityGroupRule(id=new_id("sgr"), is_egress=True, ip_protocol="-1", cidr_ipv4="0.0.0.0/0")]
+    if ipv6:
+        rules.append(SecurityGroupRule(id=new_id("sgr"), is_egress=True, ip_protocol="-1", cidr_ipv6="::/0"))
+    return tuple(rules)
 
 
 def _checked_name(given: str) -> str:
