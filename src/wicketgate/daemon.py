@@ -123,6 +123,11 @@ class Child:
         `change` leads to this World from the revision before; a process that has another one gets the whole World. A
         process that gives no proper answer is killed: nobody could tell what it enforces.
         """
+        self.begin(world, change)
+        self.finish(world)
+
+    def begin(self, world: World, change: Change | None = None) -> None:
+        """The first half of `send`: tell the process, which is then at work on it."""
         assert self.feed is not None, "started"
         if change is None or self.revision != world.revision - 1:
             update = ipc.whole(_without(world, self.hidden))
@@ -130,13 +135,24 @@ class Child:
             update = ipc.step(world.revision, _narrowed(change, self.hidden))
         self.revision = None
         try:
-            self.feed.publish(world.revision, update)
+            self.feed.begin(world.revision, update)
+        except ipc.FeedError as error:
+            raise self._broken(error) from error
+
+    def finish(self, world: World) -> None:
+        """The second half: wait until the process enforces what `begin` told it."""
+        assert self.feed is not None, "started"
+        try:
+            self.feed.finish(world.revision)
         except ipc.FeedRefusal as error:
             raise FabricError(str(error)) from error
         except ipc.FeedError as error:
-            self.kill()
-            raise FabricError(f"{error}{self.last_words()}") from error
+            raise self._broken(error) from error
         self.revision = world.revision
+
+    def _broken(self, error: ipc.FeedError) -> FabricError:
+        self.kill()
+        return FabricError(f"{error}{self.last_words()}")
 
     def kill(self) -> None:
         """End the process at once."""
@@ -355,9 +371,14 @@ class Serve:
                 else:
                     others.append(child)
             self.world = world
-            for child in others:
+            begun = []
+            for child in others:  # all are at work at the same time
                 with contextlib.suppress(FabricError):
-                    child.send(world, change)
+                    child.begin(world, change)
+                    begun.append(child)
+            for child in begun:
+                with contextlib.suppress(FabricError):
+                    child.finish(world)
 
     def _require(self, child: Child, world: World, change: Change | None) -> None:
         """Have a process follow; one that has ended, or ends over it, gets one more chance as a new process."""

@@ -133,8 +133,20 @@ class Feed:
         not answer as it should: the feed is closed then, because an answer that comes late would be taken for the
         answer to the next World; the process ends with its feed and has to be started again.
         """
+        self.begin(revision, update)
+        self.finish(revision)
+
+    def begin(self, revision: int, update: bytes) -> None:
+        """The first half of `publish`: send it. Several processes can be at work before the first one is waited for."""
         try:
             self._sock.sendall(frame(update))
+        except OSError as error:
+            self.close()
+            raise FeedError(f"{self.name} did not apply revision {revision}: {error}") from error
+
+    def finish(self, revision: int) -> None:
+        """The second half: wait until the process enforces the revision that `begin` sent."""
+        try:
             answered = read_answer(self._sock)
         except RuntimeError as error:
             raise FeedRefusal(f"{self.name} did not apply revision {revision}: {error}") from error
