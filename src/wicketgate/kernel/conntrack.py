@@ -3,7 +3,7 @@
 
     dump(namespace)            every entry there is
     delete(namespace, *entries)  what `conntrack -D` does
-    forget(namespace, addresses) all entries of some addresses
+    forget(namespace, addresses)  all entries of some addresses; forget_ranges of some ranges
     events(namespace)          entries as they begin and end
 
 All of it is per network namespace: a VPC has one table, which knows no zones.
@@ -12,6 +12,7 @@ All of it is per network namespace: a VPC has one table, which knows no zones.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import struct
@@ -21,6 +22,7 @@ from typing import Final, Literal
 
 from wicketgate.kernel import netns
 from wicketgate.model import FabricError
+from wicketgate.model.resources import IPv4or6Network
 
 NETLINK_NETFILTER = 12
 NFNL_SUBSYS_CTNETLINK = 1
@@ -126,6 +128,22 @@ def forget(namespace: str, addresses: Iterable[str]) -> int:
         near = [_entry(data) for data in _dump(netlink) if any(one in data for one in packed)]
         doomed = [entry for entry in near if not wanted.isdisjoint(_addresses(entry))]
         return sum(_delete(netlink, entry) for entry in doomed)
+
+
+def forget_ranges(namespace: str, networks: Iterable[IPv4or6Network]) -> int:
+    """Delete every connection from or into one of the ranges; returns how many. Raises FabricError."""
+    wanted = list(networks)
+    if not wanted:
+        return 0
+    with _netlink(namespace) as netlink:
+        entries = [_entry(data) for data in _dump(netlink)]
+        doomed = [entry for entry in entries if any(_within(one, wanted) for one in _addresses(entry))]
+        return sum(_delete(netlink, entry) for entry in doomed)
+
+
+def _within(text: str, networks: list[IPv4or6Network]) -> bool:
+    address = ipaddress.ip_address(text)
+    return any(address in network for network in networks)
 
 
 class Events:

@@ -5,25 +5,38 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wicketgate.kernel import netns
 from wicketgate.model import FabricError
 
 
-def batch(namespace: str, lines: list[str]) -> None:
-    """Run ip(8) commands in order in a namespace; stops at the first that fails and raises FabricError naming it."""
+def batch(namespace: str, lines: list[str], version: Literal[4, 6] = 4) -> None:
+    """Run ip(8) commands in order in a namespace; stops at the first that fails and raises FabricError naming it.
+
+    `version`: what commands are for that bear no address, such as a rule about marks, or that flush.
+    """
     if not lines:
         return
-    done = _ip(namespace, ["-batch", "-"], "\n".join(lines) + "\n")
+    done = _ip(namespace, [*(["-6"] if version == 6 else []), "-batch", "-"], "\n".join(lines) + "\n")
     if done.returncode != 0:
         # ip reports "Command failed -:N"; the line itself is what a reader needs.
         last = done.stderr.strip().splitlines()[-1:] or [""]
         number = last[0].rpartition(":")[2]
         line = lines[int(number) - 1] if number.isdigit() and int(number) <= len(lines) else ""
         raise FabricError(f"ip {line!r} in namespace {namespace}: {done.stderr.strip().splitlines()[0]}")
+
+
+def delete_links(namespace: str, links: Iterable[str]) -> None:
+    """Delete network devices; one that is gone, be it only now, is no error. Raises FabricError."""
+    for link in links:
+        try:
+            batch(namespace, [f"link delete dev {link}"])
+        except FabricError as error:
+            if "Cannot find device" not in str(error):
+                raise
 
 
 def read(namespace: str, *arguments: str) -> list[dict[str, Any]]:

@@ -36,6 +36,11 @@ def names() -> set[str]:
     return {path.name for path in PINS.iterdir()} if PINS.is_dir() else set()
 
 
+def exists(name: str) -> bool:
+    """Whether there is a pinned namespace of this name."""
+    return _is_pinned(PINS / name)
+
+
 def create(name: str) -> None:
     """Make and pin a namespace; nothing happens if it is there. Raises FabricError."""
     pin = PINS / name
