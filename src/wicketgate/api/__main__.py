@@ -123,7 +123,11 @@ async def _serve(
     _write_notes(store, audit)
     writer = Writer(store, feed, world)
     paths: Sequence[Path] = [Path(config.audit_file), *(Path(f"/proc/self/fd/{fd}") for fd in config.other_audit_fds)]
-    values = {"quotas": (config.quotas, config.endpoint_quotas), "domain": (config.domain,)}
+    values = {
+        "quotas": (config.quotas, config.endpoint_quotas),
+        "vpc_quotas": (config.quotas,),
+        "domain": (config.domain,),
+    }
     api = Api(writer, audit, paths, values, signer.sign)
     api.warm()
     connections: set[Connection] = set()

@@ -97,7 +97,12 @@ def _request_tags(call: Call) -> dict[str, Sequence[str]]:
 
 
 @operation("ec2", asks=_ask_create)
-def create_instance_connect_endpoint(call: Call, quotas: EndpointQuotas = AWS_QUOTAS, domain: str = DOMAIN) -> Outcome:
+def create_instance_connect_endpoint(
+    call: Call,
+    quotas: EndpointQuotas = AWS_QUOTAS,
+    domain: str = DOMAIN,
+    vpc_quotas: common.Quotas = common.AWS_QUOTAS,
+) -> Outcome:
     """An endpoint in create-in-progress, with a network interface that the service manages.
 
     Raises InvalidParameterValue for an IpAddressType that does not fit the subnet or PreserveClientIp,
@@ -107,7 +112,7 @@ def create_instance_connect_endpoint(call: Call, quotas: EndpointQuotas = AWS_QU
     subnet = found(SUBNET, world, parameters["SubnetId"])
     preserve = bool(parameters.get("PreserveClientIp"))
     kind = _address_type(world, subnet, parameters.get("IpAddressType") or _default_type(subnet), preserve=preserve)
-    groups = interfaces.checked_groups(world, subnet, parameters.get("SecurityGroupIds"), MAX_GROUPS)
+    groups = interfaces.checked_groups(world, subnet, parameters.get("SecurityGroupIds"), vpc_quotas, MAX_GROUPS)
     tags = common.tags_from(parameters, "instance-connect-endpoint")
     _check_quotas(world, subnet, quotas)
     endpoint_id = call.new_id("eice")
@@ -278,7 +283,7 @@ def _ask_of_endpoint(call: Call) -> Sequence[Ask]:
 
 
 @operation("ec2", asks=_ask_of_endpoint)
-def modify_instance_connect_endpoint(call: Call) -> Outcome:
+def modify_instance_connect_endpoint(call: Call, vpc_quotas: common.Quotas = common.AWS_QUOTAS) -> Outcome:
     """Asks for other groups, another IpAddressType or PreserveClientIp: update-in-progress until `settle`.
 
     Raises IncorrectState unless the endpoint is complete, InvalidParameterValue as CreateInstanceConnectEndpoint does.
@@ -302,7 +307,7 @@ def modify_instance_connect_endpoint(call: Call) -> Outcome:
     preserve = endpoint.preserve_client_ip if wish.preserve_client_ip is None else wish.preserve_client_ip
     _address_type(world, subnet, wish.ip_address_type or endpoint.ip_address_type, preserve=preserve)
     if wish.group_ids is not None:
-        checked = interfaces.checked_groups(world, subnet, wish.group_ids, MAX_GROUPS)
+        checked = interfaces.checked_groups(world, subnet, wish.group_ids, vpc_quotas, MAX_GROUPS)
         wish = msgspec.structs.replace(wish, group_ids=checked)
     updating = msgspec.structs.replace(endpoint, state="update-in-progress", state_message="", pending=wish)
     return Outcome({"Return": True}, call.change(updating))

@@ -149,7 +149,7 @@ def modify_instance_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcom
         raise ApiError("UnsupportedOperation", f"The attribute {attribute} of an instance cannot be changed here.")
     interface = _only_interface(call.world, instance)
     if attribute == "Groups":
-        changed = interfaces.replaced_groups(call.world, interface, given["Groups"], quotas.groups_per_interface)
+        changed = interfaces.replaced_groups(call.world, interface, given["Groups"], quotas)
         return Outcome({}, call.change(changed))
     check = bool(given["SourceDestCheck"].get("Value"))
     return Outcome({}, call.change(msgspec.structs.replace(interface, source_dest_check=check)))

@@ -25,7 +25,8 @@ from wicketgate.control.call import Ask, Call, Outcome, operation
 from wicketgate.control.common import AWS_QUOTAS, Quotas
 from wicketgate.control.connection_tracking import tracking_answer, tracking_of
 from wicketgate.control.resources import GROUP, INTERFACE, SUBNET, found, subnet_of
-from wicketgate.model import ApiError, Instance, NetworkInterface, Subnet, World
+from wicketgate.control.rule_quotas import check_rules_per_interface
+from wicketgate.model import ApiError, Instance, NetworkInterface, SecurityGroup, Subnet, World
 
 _NOT_OFFERED: Final = (
     "Ipv4Prefixes",
@@ -96,12 +97,16 @@ def new_interface(
 
 
 def checked_groups(
-    world: World, subnet: Subnet, given: Sequence[str] | None, maximum: int = AWS_QUOTAS.groups_per_interface
+    world: World,
+    subnet: Subnet,
+    given: Sequence[str] | None,
+    quotas: Quotas = AWS_QUOTAS,
+    maximum: int | None = None,
 ) -> tuple[str, ...]:
     """The groups for an interface in a subnet, each once; the VPC's default group when none is named.
 
-    Raises InvalidSecurityGroupID.NotFound, InvalidParameter for a group of another VPC, and
-    SecurityGroupsPerInterfaceLimitExceeded.
+    `maximum`: how many it may carry where that is not the quota. Raises InvalidSecurityGroupID.NotFound,
+    InvalidParameter for a group of another VPC, and as `check_groups` does.
     """
     if not given:
         return (resources.default_group(world, subnet.vpc_id).id,)
@@ -112,17 +117,22 @@ def checked_groups(
                 "InvalidParameter",
                 f"Security group {group.id} and subnet {subnet.id} belong to different networks.",
             )
-    check_group_count(len(groups), maximum)
+    check_groups(world, groups, quotas, maximum)
     return tuple(group.id for group in groups)
 
 
-def check_group_count(count: int, maximum: int) -> None:
-    """Raise SecurityGroupsPerInterfaceLimitExceeded for more groups than an interface may carry."""
-    if count > maximum:
+def check_groups(
+    world: World, groups: Sequence[SecurityGroup], quotas: Quotas = AWS_QUOTAS, maximum: int | None = None
+) -> None:
+    """Raise SecurityGroupsPerInterfaceLimitExceeded for more groups than an interface may carry, or for groups with
+    more rules than it may have."""
+    most = quotas.groups_per_interface if maximum is None else maximum
+    if len(groups) > most:
         raise ApiError(
             "SecurityGroupsPerInterfaceLimitExceeded",
-            f"The maximum number of security groups per interface has been reached: {maximum}.",
+            f"The maximum number of security groups per interface has been reached: {most}.",
         )
+    check_rules_per_interface(world, groups, quotas)
 
 
 def check_interface_quota(world: World, count: int, quotas: Quotas) -> None:
@@ -132,7 +142,7 @@ def check_interface_quota(world: World, count: int, quotas: Quotas) -> None:
 
 
 def replaced_groups(
-    world: World, interface: NetworkInterface, given: Sequence[str], maximum: int = AWS_QUOTAS.groups_per_interface
+    world: World, interface: NetworkInterface, given: Sequence[str], quotas: Quotas = AWS_QUOTAS
 ) -> NetworkInterface:
     """The interface with this set of groups instead of its own. Raises as `checked_groups` does, but
     InvalidGroup.NotFound for a group of another VPC."""
@@ -140,7 +150,7 @@ def replaced_groups(
     groups = resources.several(GROUP, world, given)
     if any(group.vpc_id != vpc_id for group in groups):
         raise ApiError("InvalidGroup.NotFound", "You have specified two resources that belong to different networks.")
-    check_group_count(len(groups), maximum)
+    check_groups(world, groups, quotas)
     return msgspec.structs.replace(interface, group_ids=tuple(group.id for group in groups))
 
 
@@ -168,7 +178,7 @@ def create_network_interface(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome
     world, parameters = call.world, call.parameters
     resources.refuse_parameters(parameters, _NOT_OFFERED, "CreateNetworkInterface")
     subnet = found(SUBNET, world, parameters["SubnetId"])
-    groups = checked_groups(world, subnet, parameters.get("Groups"), quotas.groups_per_interface)
+    groups = checked_groups(world, subnet, parameters.get("Groups"), quotas)
     check_interface_quota(world, 1, quotas)
     wish, pool = wish_of(parameters), Pool(world)
     pool.claim(subnet, wish)
@@ -222,7 +232,7 @@ def modify_network_interface_attribute(call: Call, quotas: Quotas = AWS_QUOTAS) 
     if interface.requester_managed:
         raise ApiError("AuthFailure", "You do not have permission to access the specified resource.")
     if attribute == "Groups":
-        return Outcome({}, call.change(replaced_groups(world, interface, given["Groups"], quotas.groups_per_interface)))
+        return Outcome({}, call.change(replaced_groups(world, interface, given["Groups"], quotas)))
     if attribute == "Attachment":
         return Outcome({}, call.change(_attachment_changed(world, interface, given["Attachment"])))
     if attribute == "ConnectionTrackingSpecification":

@@ -210,7 +210,7 @@ def launched(call: Call, quotas: Quotas) -> list[tuple[str, list[NetworkInterfac
     Raises InsufficientFreeAddressesInSubnet below MinCount, NetworkInterfaceLimitExceeded, InvalidParameterCombination,
     InvalidNetworkInterface.InUse, and as the checks of `interfaces`, `wish_of` and `Pool` do.
     """
-    plans = [_plan(call, one, quotas.groups_per_interface) for one in specifications(call.parameters)]
+    plans = [_plan(call, one, quotas) for one in specifications(call.parameters)]
     for plan in plans[1:]:
         attachments.check_place(call.world, plan.subnet, plans[0].subnet)
     _check_shared(call, plans)
@@ -233,7 +233,7 @@ def launched(call: Call, quotas: Quotas) -> list[tuple[str, list[NetworkInterfac
     return made
 
 
-def _plan(call: Call, specification: Mapping[str, Any], maximum: int) -> _Plan:
+def _plan(call: Call, specification: Mapping[str, Any], quotas: Quotas) -> _Plan:
     if specification.get("NetworkInterfaceId"):
         return _plan_existing(call, specification)
     subnet = _subnet_for(call, specification)
@@ -243,7 +243,7 @@ def _plan(call: Call, specification: Mapping[str, Any], maximum: int) -> _Plan:
     return _Plan(
         index=specification["DeviceIndex"],
         subnet=subnet,
-        groups=interfaces.checked_groups(call.world, subnet, given, maximum),
+        groups=interfaces.checked_groups(call.world, subnet, given, quotas),
         wish=wish_of(specification),
         fields={
             "description": specification.get("Description") or "",

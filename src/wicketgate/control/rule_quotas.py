@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from wicketgate.control.common import Quotas
 from wicketgate.model import ApiError, SecurityGroup, SecurityGroupRule, World
@@ -39,9 +39,8 @@ def effective_rules(world: World, groups: Iterable[SecurityGroup]) -> int:
     )
 
 
-def check_rules_per_interface(world: World, group_ids: Iterable[str], quotas: Quotas) -> None:
+def check_rules_per_interface(world: World, groups: Collection[SecurityGroup], quotas: Quotas) -> None:
     """Raise SecurityGroupsPerInterfaceLimitExceeded when these groups have too many rules for one interface."""
-    groups = [group for one in dict.fromkeys(group_ids) if (group := world.group(one)) is not None]
     if _may_exceed(len(groups), quotas) and effective_rules(world, groups) > quotas.rules_per_interface:
         raise ApiError(
             "SecurityGroupsPerInterfaceLimitExceeded",
@@ -70,8 +69,9 @@ def can_take(world: World, group: SecurityGroup, quotas: Quotas) -> bool:
 
 
 def carriers_can_take(world: World, group: SecurityGroup, quotas: Quotas) -> bool:
-    """Whether no interface that carries a group has too many rules once the group is as given."""
-    several = {eni.group_ids for eni in world.members(group.id)}
+    """Whether no interface that carries a group, or is about to, has too many rules once the group is as given."""
+    pending = (one.pending.group_ids or () for one in world.endpoints if one.pending is not None)
+    several = {eni.group_ids for eni in world.members(group.id)} | {one for one in pending if group.id in one}
     for group_ids in several:
         if not _may_exceed(len(group_ids), quotas):
             continue
