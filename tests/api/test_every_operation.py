@@ -62,6 +62,29 @@ class Scene:
         made = self.ec2.create_managed_prefix_list(PrefixListName="new", MaxEntries=5, AddressFamily="IPv4")
         return made["PrefixList"]["PrefixListId"]
 
+    def new_peering(self, *, active=True):
+        """Of the scene's VPC with a new one, `peer`."""
+        self.peer = self.ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+        made = self.ec2.create_vpc_peering_connection(VpcId=self.vpc, PeerVpcId=self.peer)
+        peering = made["VpcPeeringConnection"]["VpcPeeringConnectionId"]
+        if active:
+            self.ec2.accept_vpc_peering_connection(VpcPeeringConnectionId=peering)
+        return peering
+
+    def new_route_table(self):
+        return self.ec2.create_route_table(VpcId=self.vpc)["RouteTable"]["RouteTableId"]
+
+    def new_route(self):
+        """The parameters of a route that there is."""
+        route = {"RouteTableId": self.new_route_table(), "DestinationCidrBlock": "10.1.0.0/16"}
+        self.ec2.create_route(**route, VpcPeeringConnectionId=self.new_peering())
+        return route
+
+    def new_association(self):
+        """Its id and its table."""
+        table = self.new_route_table()
+        return self.ec2.associate_route_table(RouteTableId=table, SubnetId=self.subnet)["AssociationId"], table
+
     def new_endpoint(self):
         subnet = self.new_subnet(self.new_vpc())
         return endpoint(self.ec2, SubnetId=subnet)["InstanceConnectEndpointId"]
@@ -175,10 +198,68 @@ def tags(scene):
 def of_new(kind, member):
     def build(scene):
         made = getattr(scene, f"new_{kind}")()
-        resource = {"group": "security-group", "interface": "network-interface"}.get(kind, kind)
+        names = {"group": "security-group", "interface": "network-interface", "route_table": "route-table"}
+        resource = names.get(kind, kind)
         return {member: made}, [f"{resource}/{made}"]
 
     return build
+
+
+def create_peering(scene):
+    kind, peer = "vpc-peering-connection", scene.new_vpc()
+    parameters = {"VpcId": scene.vpc, "PeerVpcId": peer, **tagged(kind, TAGS)}
+    return parameters, [f"{kind}/*", f"vpc/{scene.vpc}", ("CreateTags", f"{kind}/*")]
+
+
+def accept_peering(scene):
+    made = scene.new_peering(active=False)
+    return {"VpcPeeringConnectionId": made}, [f"vpc-peering-connection/{made}", f"vpc/{scene.peer}"]
+
+
+def of_peering(scene, *, active=True, **parameters):
+    made = scene.new_peering(active=active)
+    return {"VpcPeeringConnectionId": made, **parameters}, [f"vpc-peering-connection/{made}"]
+
+
+def create_route_table(scene):
+    kind = "route-table"
+    needs = [f"{kind}/*", f"vpc/{scene.vpc}", ("CreateTags", f"{kind}/*")]
+    return {"VpcId": scene.vpc, **tagged(kind, TAGS)}, needs
+
+
+def create_route(scene):
+    table, peering = scene.new_route_table(), scene.new_peering()
+    parameters = {"RouteTableId": table, "DestinationCidrBlock": "10.1.0.0/16", "VpcPeeringConnectionId": peering}
+    return parameters, [f"route-table/{table}"]
+
+
+def replace_route(scene):
+    route = scene.new_route()
+    table = scene.ec2.describe_route_tables(RouteTableIds=[route["RouteTableId"]])["RouteTables"][0]
+    peering = table["Routes"][1]["VpcPeeringConnectionId"]
+    return {**route, "VpcPeeringConnectionId": peering}, [f"route-table/{route['RouteTableId']}"]
+
+
+def delete_route(scene):
+    route = scene.new_route()
+    return route, [f"route-table/{route['RouteTableId']}"]
+
+
+def associate_route_table(scene):
+    table = scene.new_route_table()
+    needs = [f"route-table/{table}", f"subnet/{scene.subnet}"]
+    return {"RouteTableId": table, "SubnetId": scene.subnet}, needs
+
+
+def disassociate_route_table(scene):
+    association, table = scene.new_association()
+    return {"AssociationId": association}, [f"route-table/{table}", f"subnet/{scene.subnet}"]
+
+
+def replace_association(scene):
+    (association, table), other = scene.new_association(), scene.new_route_table()
+    needs = [f"route-table/{table}", f"route-table/{other}", f"subnet/{scene.subnet}"]
+    return {"AssociationId": association, "RouteTableId": other}, needs
 
 
 def everything(**parameters):
@@ -187,22 +268,30 @@ def everything(**parameters):
 
 
 NEEDS = {
+    "AcceptVpcPeeringConnection": accept_peering,
+    "AssociateRouteTable": associate_route_table,
     "AuthorizeSecurityGroupEgress": authorize,
     "AuthorizeSecurityGroupIngress": authorize_tagged,
     "CreateInstanceConnectEndpoint": create_endpoint,
     "CreateManagedPrefixList": create_prefix_list,
     "CreateNetworkInterface": create_interface,
+    "CreateRoute": create_route,
+    "CreateRouteTable": create_route_table,
     "CreateSecurityGroup": create_group,
     "CreateSubnet": create_subnet,
     "CreateTags": tags,
     "CreateVpc": create_vpc,
+    "CreateVpcPeeringConnection": create_peering,
     "DeleteInstanceConnectEndpoint": of_endpoint,
     "DeleteManagedPrefixList": of_prefix_list,
     "DeleteNetworkInterface": of_new("interface", "NetworkInterfaceId"),
+    "DeleteRoute": delete_route,
+    "DeleteRouteTable": of_new("route_table", "RouteTableId"),
     "DeleteSecurityGroup": of_new("group", "GroupId"),
     "DeleteSubnet": of_new("subnet", "SubnetId"),
     "DeleteTags": tags,
     "DeleteVpc": of_new("vpc", "VpcId"),
+    "DeleteVpcPeeringConnection": of_peering,
     "DescribeAccountAttributes": everything(),
     "DescribeAvailabilityZones": everything(),
     "DescribeInstanceConnectEndpoints": everything(),
@@ -212,13 +301,17 @@ NEEDS = {
     "DescribeNetworkInterfaces": everything(),
     "DescribePrefixLists": everything(),
     "DescribeRegions": everything(),
+    "DescribeRouteTables": everything(),
     "DescribeSecurityGroupReferences": lambda scene: ({"GroupId": [scene.group]}, ["*"]),
     "DescribeSecurityGroupRules": everything(),
     "DescribeSecurityGroups": everything(),
+    "DescribeStaleSecurityGroups": lambda scene: ({"VpcId": scene.vpc}, ["*"]),
     "DescribeSubnets": everything(),
     "DescribeTags": everything(),
     "DescribeVpcAttribute": lambda scene: ({"VpcId": scene.vpc, "Attribute": "enableDnsSupport"}, [f"vpc/{scene.vpc}"]),
+    "DescribeVpcPeeringConnections": everything(),
     "DescribeVpcs": everything(),
+    "DisassociateRouteTable": disassociate_route_table,
     "GetManagedPrefixListAssociations": of_prefix_list,
     "GetManagedPrefixListEntries": of_prefix_list,
     "GetSecurityGroupsForVpc": lambda scene: ({"VpcId": scene.vpc}, [f"vpc/{scene.vpc}"]),
@@ -235,6 +328,12 @@ NEEDS = {
         {"VpcId": scene.vpc, "EnableDnsHostnames": {"Value": True}},
         [f"vpc/{scene.vpc}"],
     ),
+    "ModifyVpcPeeringConnectionOptions": lambda scene: of_peering(
+        scene, RequesterPeeringConnectionOptions={"AllowDnsResolutionFromRemoteVpc": False}
+    ),
+    "RejectVpcPeeringConnection": lambda scene: of_peering(scene, active=False),
+    "ReplaceRoute": replace_route,
+    "ReplaceRouteTableAssociation": replace_association,
     "RestoreManagedPrefixListVersion": lambda scene: of_prefix_list(scene, PreviousVersion=1, CurrentVersion=1),
     "RevokeSecurityGroupEgress": lambda scene: revoke(scene, egress=True),
     "RevokeSecurityGroupIngress": revoke,

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from tests.api.people import User, allow
-from tests.api.worlds import IMAGE, call, code_of, filters, refusal, until, wait_for_state
+from tests.api.worlds import IMAGE, call, code_of, filters, refusal, tagged, until, wait_for_state
 from wicketgate.control.families import offered
 
 
@@ -21,9 +21,10 @@ class Place:
         return len(ec2.describe_network_interfaces(Filters=filters(vpc_id=self.vpc))["NetworkInterfaces"])
 
     def things(self, ec2):
-        """How many network interfaces are in it, and how many prefix lists have its name."""
+        """How many network interfaces and further route tables are in it, and how many prefix lists have its name."""
         lists = ec2.describe_managed_prefix_lists(Filters=filters(prefix_list_name=self.vpc))["PrefixLists"]
-        return self.interfaces(ec2) + len(lists)
+        tables = ec2.describe_route_tables(Filters=filters(vpc_id=self.vpc))["RouteTables"]
+        return self.interfaces(ec2) + len(lists) + sum(not table["Associations"] for table in tables)
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ ACTIONS = {
         {"MaxEntries": 2},
     ),
     "CreateNetworkInterface": (in_subnet(Description="a"), {"Description": "b"}),
+    "CreateRouteTable": (lambda place: {"VpcId": place.vpc}, tagged("route-table", {"k": "v"})),
     "RunInstances": (in_subnet(ImageId=IMAGE, MinCount=1, MaxCount=2), {"MaxCount": 3}),
 }
 """Action -> its parameters in a place, and what to change in them."""
@@ -102,7 +104,7 @@ def test_other_parameters(ec2, place, action):
 def test_of_each_action(ec2, place):
     """A token is of one action: another one may use the same."""
     made = [call(ec2, action, asked(action, place, "shared")) for action in ACTIONS]
-    assert place.things(ec2) == 5
+    assert place.things(ec2) == 6
     assert [told(call(ec2, action, asked(action, place, "shared"))) for action in ACTIONS] == [
         told(one) for one in made
     ]

@@ -164,7 +164,50 @@ class PrefixLists(Kind):
         self.ec2.delete_managed_prefix_list(PrefixListId=one)
 
 
-KINDS = [Groups, GroupsForVpc, Rules, Vpcs, Subnets, Interfaces, Instances, Statuses, Endpoints, Tags, PrefixLists]
+class Peerings(Kind):
+    action, path = "DescribeVpcPeeringConnections", ("VpcPeeringConnections", "VpcPeeringConnectionId")
+
+    def begin(self):
+        self.only = [{"Name": "requester-vpc-info.vpc-id", "Values": [self.vpc]}]
+
+    def _make(self, number):
+        peer = self.ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+        made = self.ec2.create_vpc_peering_connection(VpcId=self.vpc, PeerVpcId=peer)
+        return made["VpcPeeringConnection"]["VpcPeeringConnectionId"]
+
+    def delete(self, one):
+        self.ec2.delete_vpc_peering_connection(VpcPeeringConnectionId=one)
+
+
+class RouteTables(Kind):
+    action, path = "DescribeRouteTables", ("RouteTables", "RouteTableId")
+
+    def begin(self):
+        self.only = [{"Name": "tag:Page", "Values": [self.vpc]}]  # but for the main one
+
+    def _make(self, number):
+        tags = tagged("route-table", {"Page": self.vpc})
+        return self.ec2.create_route_table(VpcId=self.vpc, **tags)["RouteTable"]["RouteTableId"]
+
+    def delete(self, one):
+        self.ec2.delete_route_table(RouteTableId=one)
+
+
+KINDS = [
+    Groups,
+    GroupsForVpc,
+    Rules,
+    Vpcs,
+    Subnets,
+    Interfaces,
+    Instances,
+    Statuses,
+    Endpoints,
+    Tags,
+    PrefixLists,
+    Peerings,
+    RouteTables,
+]
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
 
@@ -254,12 +297,15 @@ def test_bad_token(ec2, tokens, kind):
         ("DescribeInstanceConnectEndpoints", 1, 50),
         ("DescribeManagedPrefixLists", 1, 100),
         ("DescribePrefixLists", 5, 1000),
+        ("DescribeVpcPeeringConnections", 5, 1000),
+        ("DescribeRouteTables", 5, 100),
+        ("DescribeStaleSecurityGroups", 5, 255),
     ],
 )
 def test_bounds(plain, ec2, action, least, most):
     """MaxResults outside its bounds is refused, at them it is not."""
     client = plain
-    also = {"VpcId": Kind(ec2).vpc} if action == "GetSecurityGroupsForVpc" else {}
+    also = {"VpcId": Kind(ec2).vpc} if action in ("GetSecurityGroupsForVpc", "DescribeStaleSecurityGroups") else {}
     for size, bound in ((least - 1, f"greater than {least}"), (most + 1, f"less than {most}")):
         words = f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value {bound}."
         assert refusal(client, action, also | {"MaxResults": size}) == ("InvalidParameterValue", words, 400)
