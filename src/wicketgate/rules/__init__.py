@@ -1,16 +1,21 @@
 """World -> ruleset -> nftables, and `walk`, the executable model of what the kernel does with it. Pure."""
 
-from wicketgate.rules.compile import (
+from wicketgate.rules.compile import compile_endpoint, compile_vpc
+from wicketgate.rules.ir import Chain, Hook, Rule, Ruleset
+from wicketgate.rules.names import (
     APPLIED,
+    DNS_ADDRESSES,
     ENDPOINT_MARK_MASK,
+    ENDPOINT_MARK_SHIFT,
+    INITIATOR_UNTRACKED,
     METADATA_ADDRESS,
+    METADATA_ADDRESS6,
     METADATA_PORT,
+    RESPONDER_UNTRACKED,
     TABLE,
-    compile_endpoint,
-    compile_vpc,
+    TIME_ADDRESSES,
     endpoint_mark,
 )
-from wicketgate.rules.ir import Chain, Hook, Rule, Ruleset
 from wicketgate.rules.netlink import rewriting
 from wicketgate.rules.nft import BATCH, batches, changes, fingerprint, render
 from wicketgate.rules.walk import Packet, Walk, walk
@@ -18,10 +23,16 @@ from wicketgate.rules.walk import Packet, Walk, walk
 __all__ = [
     "APPLIED",
     "BATCH",
+    "DNS_ADDRESSES",
     "ENDPOINT_MARK_MASK",
+    "ENDPOINT_MARK_SHIFT",
+    "INITIATOR_UNTRACKED",
     "METADATA_ADDRESS",
+    "METADATA_ADDRESS6",
     "METADATA_PORT",
+    "RESPONDER_UNTRACKED",
     "TABLE",
+    "TIME_ADDRESSES",
     "Chain",
     "Hook",
     "Packet",

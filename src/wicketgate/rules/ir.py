@@ -7,10 +7,13 @@ change is the difference of two values.
 from __future__ import annotations
 
 import ipaddress
+import weakref
 from dataclasses import dataclass, field
 from typing import Literal
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Version = Literal[4, 6]
+"""IPv4 or IPv6."""
 
 # -- expressions: what must hold for a rule to act ---------------------------------------------------------------------
 
@@ -23,17 +26,30 @@ class CtState:
 
 
 @dataclass(frozen=True)
-class CtReply:
-    """The packet travels in the reply direction of a connection whose mark has one of `mask`'s bits set."""
-
-    mask: int
+class CtConfirmed:
+    """The packet belongs to a tracked flow of which an earlier packet has passed: it is not the first."""
 
 
 @dataclass(frozen=True)
-class CtOriginal:
-    """The packet travels in the original direction of a connection whose mark's bits under `mask` are `value`."""
+class CtDirection:
+    """The packet travels as the flow's first packet did (`original`) or the other way."""
+
+    direction: Literal["original", "reply"]
+
+
+@dataclass(frozen=True)
+class CtMark:
+    """The bits of the connection's mark under `mask` are, or are not, `value`."""
 
     value: int
+    mask: int
+    negate: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The packet's mark has one of the bits of `mask`."""
+
     mask: int
 
 
@@ -55,10 +71,14 @@ class InterfaceIs:
 
 
 @dataclass(frozen=True)
-class SourceNotIn:
-    """(device entered by, IPv4 source address) is not in a named set: the source check."""
+class PairIn:
+    """(device, address) is, or is not, in a named set of pairs of that family: device entered by and source address
+    (`side="iif"`) or device to leave by and destination address (`"oif"`). Never holds for the other family."""
 
+    side: Literal["iif", "oif"]
+    version: Version
     set_name: str
+    negate: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +93,7 @@ class Address:
 class Family:
     """The packet is IPv4 (4) or IPv6 (6)."""
 
-    version: Literal[4, 6]
+    version: Version
 
 
 @dataclass(frozen=True)
@@ -96,18 +116,20 @@ class Ports:
 class Icmp:
     """ICMP (version 4) or ICMPv6 (version 6) of a type, and of a code unless code is None."""
 
-    version: Literal[4, 6]
+    version: Version
     type: int
     code: int | None
 
 
 Match = (
     CtState
-    | CtReply
-    | CtOriginal
+    | CtConfirmed
+    | CtDirection
+    | CtMark
+    | Mark
     | InterfaceIn
     | InterfaceIs
-    | SourceNotIn
+    | PairIn
     | Address
     | Family
     | Protocol
@@ -148,6 +170,13 @@ class CopyMark:
 
 
 @dataclass(frozen=True)
+class SetTimeout:
+    """Give a flow, on its first packet, the idle time-outs of a named object if it is of the object's protocol."""
+
+    timeout: str
+
+
+@dataclass(frozen=True)
 class Accept:
     """The packet passes this hook."""
 
@@ -184,7 +213,7 @@ class Dispatch:
     map_name: str
 
 
-Statement = Count | SetCtMark | SetMark | CopyMark
+Statement = Count | SetCtMark | SetMark | CopyMark | SetTimeout
 Verdict = Accept | Drop | Reject | Jump | Goto | Dispatch
 
 
@@ -219,16 +248,43 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class PairSet:
+    """A set of (device name, address), all addresses of one family and in canonical form."""
+
+    version: Version
+    pairs: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """Idle time-outs of a protocol: (state as nft(8) names it, seconds), in the order of names. Others are Linux's."""
+
+    protocol: Literal["tcp", "udp"]
+    policy: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """That a ruleset was made from another one, and the names of all chains and sets in which the two can differ."""
+
+    of: weakref.ref[Ruleset]
+    touched: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Ruleset:
     """One nftables table of the `inet` family."""
 
     chains: dict[str, Chain] = field(default_factory=dict)
     interface_sets: dict[str, frozenset[str]] = field(default_factory=dict)
     """Set name -> device names."""
-    source_sets: dict[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
-    """Set name -> (device name, IPv4 address)."""
+    pair_sets: dict[str, PairSet] = field(default_factory=dict)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
     """Map name -> device name -> chain to go to."""
     counters: frozenset[str] = frozenset()
+    timeouts: dict[str, Timeout] = field(default_factory=dict)
+    """Time-out object name -> what it says; the name says it all, so an object never changes."""
     digest: list[int] = field(default_factory=list, init=False, compare=False, repr=False)
     """What `nft.fingerprint` found, once it is known: a change then need not hash everything again."""
+    origin: list[Origin] = field(default_factory=list, init=False, compare=False, repr=False)
+    """Another ruleset from which this one was made, if it was."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from wicketgate.rules import ir
-from wicketgate.rules.compile import APPLIED, TABLE
+from wicketgate.rules.names import APPLIED, TABLE
 from wicketgate.rules.nft import applied_chain, difference
 
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
@@ -46,8 +46,7 @@ def rewriting(old: ir.Ruleset, new: ir.Ruleset) -> bytes | None:
     if less == more:
         return b""
     if less.chains.keys() != more.chains.keys() or any(
-        (one.interface_sets, one.source_sets, one.maps, one.counters) != ({}, {}, {}, frozenset())
-        for one in (less, more)
+        (one.interface_sets, one.pair_sets, one.maps, one.counters) != ({}, {}, {}, frozenset()) for one in (less, more)
     ):
         return None
     try:

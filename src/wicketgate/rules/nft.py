@@ -11,13 +11,15 @@ from itertools import islice
 from typing import TypeVar, assert_never
 
 from wicketgate.rules import ir
-from wicketgate.rules.compile import APPLIED, TABLE
+from wicketgate.rules.names import APPLIED, TABLE
 
 BATCH = 32_000
 """Characters of one transaction that fits whatever a socket sends at once by default (net.core.wmem_default, 212,992
 bytes): one becomes at most six bytes of netlink messages."""
 ELEMENTS = 250
 """Elements of a set that one command adds or deletes."""
+
+NONE: frozenset[str] = frozenset()
 
 _Part = TypeVar("_Part")
 
@@ -64,20 +66,21 @@ def changes(old: ir.Ruleset, new: ir.Ruleset) -> str:
     if less == more:
         return ""
     lines = [f"add counter inet {TABLE} {name}" for name in sorted(more.counters)]
-    lines += _declare(more, skip=less)
+    lines += _declare(more, skip=old)
     for name, chain in more.chains.items():
-        if name in less.chains:
+        if name in old.chains:
             lines.append(f"flush chain inet {TABLE} {name}")
         lines += _rules(name, chain)
-    lines += _elements(less, more, "delete")
-    lines += _elements(more, less, "add")
-    gone = [name for name in less.chains if name not in more.chains]
+    lines += _elements(less, "delete", of=new)
+    lines += _elements(more, "add", of=new)
+    gone = [name for name in less.chains if name not in new.chains]
     lines += [f"flush chain inet {TABLE} {name}" for name in gone]
     lines += [f"delete chain inet {TABLE} {name}" for name in gone]
     for names_old, names_new, kind in (
-        (less.maps, more.maps, "map"),
-        (less.interface_sets, more.interface_sets, "set"),
-        (less.source_sets, more.source_sets, "set"),
+        (less.maps, new.maps, "map"),
+        (less.interface_sets, new.interface_sets, "set"),
+        (less.pair_sets, new.pair_sets, "set"),
+        (less.timeouts, new.timeouts, "ct timeout"),
     ):
         lines += [f"delete {kind} inet {TABLE} {name}" for name in names_old if name not in names_new]
     lines += [f"delete counter inet {TABLE} {name}" for name in sorted(less.counters)]
@@ -90,21 +93,26 @@ def applied_chain(ruleset: ir.Ruleset) -> ir.Chain:
 
 
 def difference(old: ir.Ruleset, new: ir.Ruleset) -> tuple[ir.Ruleset, ir.Ruleset]:
-    """Both without what they have in common. What is the same object is not compared.
+    """Both without what they have in common, down to elements of sets and maps. The same objects are not compared.
 
     The fingerprint of `new` is known afterwards, from that of `old`.
     """
-    chains = _differing(old.chains, new.chains)
-    interface_sets = _differing(old.interface_sets, new.interface_sets)
-    source_sets = _differing(old.source_sets, new.source_sets)
-    maps = _differing(old.maps, new.maps)
+    touched = next((origin.touched for origin in new.origin if origin.of() is old), None)
+    chains = _differing(old.chains, new.chains, touched)
+    interface_sets = _differing(old.interface_sets, new.interface_sets, touched)
+    pair_sets = _differing(old.pair_sets, new.pair_sets, touched)
+    maps = _differing(old.maps, new.maps, touched)
+    timeouts = _differing(old.timeouts, new.timeouts, touched)
     less, more = (
         ir.Ruleset(
             chains=chains[side],
-            interface_sets=interface_sets[side],
-            source_sets=source_sets[side],
-            maps=maps[side],
+            interface_sets={
+                name: part - other.interface_sets.get(name, NONE) for name, part in interface_sets[side].items()
+            },
+            pair_sets={name: _lacking(part, other.pair_sets.get(name)) for name, part in pair_sets[side].items()},
+            maps={name: dict(part.items() - other.maps.get(name, {}).items()) for name, part in maps[side].items()},
             counters=one.counters - other.counters,
+            timeouts=timeouts[side],
         )
         for side, one, other in ((0, old, new), (1, new, old))
     )
@@ -113,16 +121,22 @@ def difference(old: ir.Ruleset, new: ir.Ruleset) -> tuple[ir.Ruleset, ir.Ruleset
     return less, more
 
 
-def _differing(old: dict[str, _Part], new: dict[str, _Part]) -> tuple[dict[str, _Part], dict[str, _Part]]:
-    """The entries of each that the other has not."""
+def _differing(
+    old: dict[str, _Part], new: dict[str, _Part], touched: frozenset[str] | None
+) -> tuple[dict[str, _Part], dict[str, _Part]]:
+    """The entries of each that the other has not; `touched`: the only names in which they can differ."""
     if old is new:
         return {}, {}
-    there = old.get
-    more = {name: part for name, part in new.items() if there(name) is not part and there(name) != part}
-    less = {name: old[name] for name in more if name in old}
-    if len(old) - len(less) != len(new) - len(more):
-        less |= {name: part for name, part in old.items() if name not in new}
-    return less, more
+    names = {**old, **new} if touched is None else sorted(touched)
+    differing = [name for name in names if (one := old.get(name)) is not (two := new.get(name)) and one != two]
+    return {name: old[name] for name in differing if name in old}, {
+        name: new[name] for name in differing if name in new
+    }
+
+
+def _lacking(part: ir.PairSet, other: ir.PairSet | None) -> ir.PairSet:
+    """What the other set has not."""
+    return part if other is None else ir.PairSet(part.version, part.pairs - other.pairs)
 
 
 def _digest(ruleset: ir.Ruleset) -> int:
@@ -131,13 +145,14 @@ def _digest(ruleset: ir.Ruleset) -> int:
 
 
 def _parts(ruleset: ir.Ruleset) -> Iterator[str]:
-    """Counters, sets, maps and chains, each a text that stands for all of it."""
+    """Counters, time-outs, sets, maps, their elements and chains, each a text that stands for all of it."""
     yield from (f"counter {name}" for name in ruleset.counters)
+    yield from (f"timeout {name} {timeout}" for name, timeout in ruleset.timeouts.items())
     for name, chain in ruleset.chains.items():
         yield "\n".join((_declare_chain(name, chain), *_rules(name, chain)))
-    yield from (f"set {name} {sorted(links)}" for name, links in ruleset.interface_sets.items())
-    yield from (f"set {name} {sorted(pairs)}" for name, pairs in ruleset.source_sets.items())
-    yield from (f"map {name} {sorted(entries.items())}" for name, entries in ruleset.maps.items())
+    for set_name, elements in _sets(ruleset):
+        yield f"set {set_name}"
+        yield from (f"{set_name} {element}" for element in elements)
 
 
 def _replacement(ruleset: ir.Ruleset) -> Iterator[str]:
@@ -149,7 +164,7 @@ def _replacement(ruleset: ir.Ruleset) -> Iterator[str]:
     yield from _declare(ruleset, skip=ir.Ruleset(chains=base))
     for name, chain in ruleset.chains.items():
         yield from _rules(name, chain)
-    yield from _elements(ruleset, ir.Ruleset(), "add")
+    yield from _elements(ruleset, "add", of=ruleset)
     yield from _applied(ruleset, fresh=True)
 
 
@@ -162,12 +177,15 @@ def _declare(ruleset: ir.Ruleset, *, skip: ir.Ruleset) -> Iterator[str]:
     for name in ruleset.interface_sets:
         if name not in skip.interface_sets:
             yield f"add set inet {TABLE} {name} {{ type ifname; }}"
-    for name in ruleset.source_sets:
-        if name not in skip.source_sets:
-            yield f"add set inet {TABLE} {name} {{ type ifname . ipv4_addr; }}"
+    for name, pairs in ruleset.pair_sets.items():
+        if name not in skip.pair_sets:
+            yield f"add set inet {TABLE} {name} {{ type ifname . ipv{pairs.version}_addr; }}"
     for name in ruleset.maps:
         if name not in skip.maps:
             yield f"add map inet {TABLE} {name} {{ type ifname : verdict; }}"
+    for name, timeout in ruleset.timeouts.items():
+        if name not in skip.timeouts:
+            yield f"add ct timeout inet {TABLE} {name} {{ {_timeout(timeout)} }}"
     for name, chain in ruleset.chains.items():
         if name not in skip.chains:
             yield _declare_chain(name, chain)
@@ -185,21 +203,27 @@ def _rules(name: str, chain: ir.Chain) -> Iterator[str]:
     return (f"add rule inet {TABLE} {name} {_rule(rule)}" for rule in chain.rules)
 
 
-def _elements(having: ir.Ruleset, other: ir.Ruleset, verb: str) -> Iterator[str]:
-    """Elements of `having` that `other` lacks, as add or delete commands; sets that go away whole are left alone."""
-    for name, links in having.interface_sets.items():
-        if verb == "add" or name in other.interface_sets:
-            rest = links - other.interface_sets.get(name, frozenset())
-            yield from _element_command(verb, name, (f'"{link}"' for link in sorted(rest)))
-    for name, pairs in having.source_sets.items():
-        if verb == "add" or name in other.source_sets:
-            missing = pairs - other.source_sets.get(name, frozenset())
-            yield from _element_command(verb, name, (f'"{link}" . {address}' for link, address in sorted(missing)))
-    for name, entries in having.maps.items():
-        if verb == "add" or name in other.maps:
-            there = other.maps.get(name, {})
-            lacking = sorted((link, chain) for link, chain in entries.items() if there.get(link) != chain)
-            yield from _element_command(verb, name, (f'"{link}" : goto {chain}' for link, chain in lacking))
+def _timeout(timeout: ir.Timeout) -> str:
+    # The kernel compares the protocol alone, so that the object serves IPv6 as well.
+    policy = ", ".join(f"{state} : {seconds}" for state, seconds in timeout.policy)
+    return f"protocol {timeout.protocol}; l3proto ip; policy = {{ {policy} }};"
+
+
+def _elements(ruleset: ir.Ruleset, verb: str, *, of: ir.Ruleset) -> Iterator[str]:
+    """Elements as add or delete commands; sets that are none of `of`'s go away whole and are left alone."""
+    for name, elements in _sets(ruleset):
+        if name in of.interface_sets or name in of.pair_sets or name in of.maps:
+            yield from _element_command(verb, name, elements)
+
+
+def _sets(ruleset: ir.Ruleset) -> Iterator[tuple[str, Iterator[str]]]:
+    """Sets and maps with their elements as nft has them; maps last, since they lead to groups' chains."""
+    for name, links in ruleset.interface_sets.items():
+        yield name, (f'"{link}"' for link in sorted(links))
+    for name, pairs in ruleset.pair_sets.items():
+        yield name, (f'"{link}" . {address}' for link, address in sorted(pairs.pairs))
+    for name, entries in ruleset.maps.items():
+        yield name, (f'"{link}" : goto {chain}' for link, chain in sorted(entries.items()))
 
 
 def _element_command(verb: str, set_name: str, elements: Iterable[str]) -> Iterator[str]:
@@ -221,17 +245,22 @@ def _rule(rule: ir.Rule) -> str:
 def _match(match: ir.Match) -> str:
     match match:
         case ir.CtState(states):
-            return f"ct state {{ {', '.join(states)} }}" if len(states) > 1 else f"ct state {states[0]}"
-        case ir.CtReply(mask):
-            return f"ct direction reply ct mark & {mask:#010x} != 0"
-        case ir.CtOriginal(value, mask):
-            return f"ct direction original ct mark & {mask:#010x} == {value:#010x}"
+            return f"ct state {','.join(states)}"  # a mask; in braces it would be a set to look up
+        case ir.CtConfirmed():
+            return "ct status confirmed"
+        case ir.CtDirection(direction):
+            return f"ct direction {direction}"
+        case ir.CtMark(value, mask, negate):
+            return f"ct mark & {mask:#010x} {'!=' if negate else '=='} {value:#010x}"
+        case ir.Mark(mask):
+            return f"meta mark & {mask:#010x} != 0"
         case ir.InterfaceIn(side, set_name, negate):
             return f"{side}name {'!= ' if negate else ''}@{set_name}"
         case ir.InterfaceIs(side, name):
             return f'{side}name "{name}"'
-        case ir.SourceNotIn(set_name):
-            return f"iifname . ip saddr != @{set_name}"
+        case ir.PairIn(side, version, set_name, negate):
+            address = f"{'ip' if version == 4 else 'ip6'} {'saddr' if side == 'iif' else 'daddr'}"
+            return f"{side}name . {address} {'!= ' if negate else ''}@{set_name}"
         case ir.Address(side, network):
             return f"{'ip' if network.version == 4 else 'ip6'} {side} {network}"
         case ir.Family(version):
@@ -257,6 +286,8 @@ def _statement(statement: ir.Statement) -> str:
             return f"meta mark set {value:#010x}"
         case ir.CopyMark(mask):
             return f"meta mark set ct mark & {mask:#010x}"
+        case ir.SetTimeout(timeout):
+            return f'ct timeout set "{timeout}"'
     assert_never(statement)
 
 

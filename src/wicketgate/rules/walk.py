@@ -27,7 +27,10 @@ class Packet:
     code: int = 0
     ct_state: Literal["new", "established", "related", "invalid"] = "new"
     ct_reply: bool = False
+    """Whether it travels against the direction of its flow's first packet. For ICMP errors (`related`) the flow's."""
     ct_mark: int = 0
+    ct_confirmed: bool = False
+    """With `new`: whether an earlier packet of the flow has passed, and nobody has answered yet."""
 
     @property
     def version(self) -> int:
@@ -43,9 +46,12 @@ class Walk:
     chains: list[str] = field(default_factory=list)
     counted: list[str] = field(default_factory=list)
     decided_by: str = ""
-    """Comment of the last commented rule that matched: the id of a security group rule."""
+    """Comment of the rule that led to the verdict: the id of a security group rule, if so far the receiver's."""
     mark: int = 0
     ct_mark: int = 0
+    """What the connection's mark is afterwards; bits 0 and 1: untracked at the initiator's, the responder's side."""
+    timeout: str = ""
+    """The time-out object that a first packet's flow was given."""
 
 
 def walk(ruleset: ir.Ruleset, packet: Packet, hooks: tuple[str, ...] = ("prerouting", "forward")) -> Walk:
@@ -67,9 +73,9 @@ def _run(ruleset: ir.Ruleset, packet: Packet, name: str, result: Walk) -> Litera
     for rule in ruleset.chains[name].rules:
         if not all(_holds(match, packet, ruleset, result) for match in rule.matches):
             continue
-        result.decided_by = rule.comment or result.decided_by
+        decided_by, result.decided_by = result.decided_by, rule.comment or result.decided_by
         for statement in rule.statements:
-            _act(statement, result)
+            _act(statement, ruleset, packet, result)
         match rule.verdict:
             case None:
                 continue
@@ -83,6 +89,7 @@ def _run(ruleset: ir.Ruleset, packet: Packet, name: str, result: Walk) -> Litera
                 outcome = _run(ruleset, packet, chain, result)
                 if outcome is not None:
                     return outcome
+                result.decided_by = decided_by  # of a prefix list that holds no match
             case ir.Goto(chain):
                 return _run(ruleset, packet, chain, result)
             case ir.Dispatch(side, map_name):
@@ -96,17 +103,22 @@ def _holds(match: ir.Match, packet: Packet, ruleset: ir.Ruleset, result: Walk) -
     match match:
         case ir.CtState(states):
             return packet.ct_state in states
-        case ir.CtReply(mask):
-            return _tracked(packet) and packet.ct_reply and bool(result.ct_mark & mask)
-        case ir.CtOriginal(value, mask):
-            return _tracked(packet) and not packet.ct_reply and result.ct_mark & mask == value
+        case ir.CtConfirmed():
+            return packet.ct_state in ("established", "related") or (packet.ct_state == "new" and packet.ct_confirmed)
+        case ir.CtDirection(direction):
+            return _tracked(packet) and packet.ct_reply is (direction == "reply")
+        case ir.CtMark(value, mask, negate):
+            return _tracked(packet) and (result.ct_mark & mask == value) is not negate
+        case ir.Mark(mask):
+            return bool(result.mark & mask)
         case ir.InterfaceIn(side, set_name, negate):
             return (_device(packet, side) in ruleset.interface_sets[set_name]) is not negate
         case ir.InterfaceIs(side, name):
             return _device(packet, side) == name
-        case ir.SourceNotIn(set_name):
-            # `ip saddr` implies IPv4: for other packets the expression does not match at all.
-            return packet.version == 4 and (packet.iif, packet.saddr) not in ruleset.source_sets[set_name]
+        case ir.PairIn(side, version, set_name, negate):
+            # The address implies the family: for other packets the expression does not match at all.
+            pair = (packet.iif, packet.saddr) if side == "iif" else (packet.oif, packet.daddr)
+            return packet.version == version and (pair in ruleset.pair_sets[set_name].pairs) is not negate
         case ir.Address(side, network):
             address = ipaddress.ip_address(packet.saddr if side == "saddr" else packet.daddr)
             return address.version == network.version and address in network
@@ -132,7 +144,7 @@ def _device(packet: Packet, side: Literal["iif", "oif"]) -> str:
     return packet.iif if side == "iif" else packet.oif
 
 
-def _act(statement: ir.Statement, result: Walk) -> None:
+def _act(statement: ir.Statement, ruleset: ir.Ruleset, packet: Packet, result: Walk) -> None:
     match statement:
         case ir.Count(counter):
             result.counted.append(counter)
@@ -142,3 +154,6 @@ def _act(statement: ir.Statement, result: Walk) -> None:
             result.mark = value
         case ir.CopyMark(mask):
             result.mark = result.ct_mark & mask
+        case ir.SetTimeout(timeout):
+            if packet.protocol == (6 if ruleset.timeouts[timeout].protocol == "tcp" else 17):
+                result.timeout = timeout

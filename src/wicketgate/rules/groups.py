@@ -1,0 +1,202 @@
+"""Chains of security groups and of prefix lists, and the sets that depend on them.
+
+Four chains per group: its rules for any address and the rest, in and out. An interface's chain jumps to all its groups'
+rules for any address first, so that any such rule makes a flow untracked, whatever else allows it.
+
+A prefix list has a chain per direction, with a rule per entry; a rule that names the list jumps there once protocol and
+ports match, so a change of the list rewrites its chains alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Final, Literal
+
+from wicketgate.model import PROTOCOL_NUMBERS, NetworkInterface, SecurityGroup, SecurityGroupRule, World
+from wicketgate.model.routing import PrefixList
+from wicketgate.rules import names
+from wicketgate.rules.ir import (
+    Accept,
+    Address,
+    Chain,
+    Family,
+    Goto,
+    Icmp,
+    InterfaceIn,
+    Jump,
+    Match,
+    Network,
+    PairIn,
+    PairSet,
+    Ports,
+    Protocol,
+    Rule,
+    Verdict,
+    Version,
+)
+from wicketgate.rules.names import Direction
+
+TCP: Final = 6
+UDP: Final = 17
+VERSIONS: tuple[Version, Version] = (4, 6)
+DIRECTIONS: tuple[Direction, Direction] = ("in", "out")
+PASSED: dict[Direction, Verdict] = {"in": Accept(), "out": Goto("receive")}
+"""What follows when a rule of a direction allows a packet."""
+
+
+def chains_of_group(world: World, group: SecurityGroup) -> dict[str, Chain]:
+    """The four chains of a group."""
+    rules: dict[str, list[Rule]] = {}
+    for direction in DIRECTIONS:
+        rules[names.any_chain(direction, group.id)] = []
+        rules[names.group_chain(direction, group.id)] = []
+    for rule in group.rules:
+        direction = _direction(rule)
+        if _untracking(rule):
+            version = _version(_network(rule.peer))
+            verdict = Goto(names.untracking_chain(direction, version))
+            compiled = Rule((Family(version), *_protocol(rule)), verdict=verdict, comment=rule.id)
+            rules[names.any_chain(direction, group.id)].append(compiled)
+        else:
+            rules[names.group_chain(direction, group.id)] += _rules(world, group, rule)
+    return {name: Chain(tuple(found)) for name, found in rules.items()}
+
+
+def chain_of_list(direction: Direction, prefix_list: PrefixList) -> Chain:
+    """A rule for each entry of a prefix list."""
+    entries = (_network(entry.cidr) for entry in prefix_list.entries)
+    return Chain(tuple(Rule(_within(direction, network), verdict=PASSED[direction]) for network in entries))
+
+
+def named_lists(groups: Iterable[SecurityGroup]) -> set[tuple[Direction, str]]:
+    """(direction, id) of the prefix lists that rules name."""
+    return {(_direction(rule), rule.prefix_list_id) for one in groups for rule in one.rules if rule.prefix_list_id}
+
+
+def chains_of_lists(world: World, named: Iterable[tuple[Direction, str]]) -> dict[str, Chain]:
+    """The chains of these prefix lists."""
+    found = ((direction, world.prefix_list(list_id)) for direction, list_id in named)
+    return {names.list_chain(way, one.id): chain_of_list(way, one) for way, one in found if one is not None}
+
+
+def remote_groups(world: World, groups: Iterable[SecurityGroup]) -> dict[str, str]:
+    """Groups of peered VPCs that rules refer to, as far as they count: id -> link of the peering connection."""
+    return {
+        other.id: _peering_link(world, group.vpc_id, other.vpc_id)
+        for group in groups
+        for rule in group.rules
+        if rule.referenced_vpc_id not in ("", group.vpc_id)
+        and (other := world.referenced_group(group, rule)) is not None
+    }
+
+
+def remote_sets(world: World, referenced: Mapping[str, str]) -> dict[str, PairSet]:
+    """Addresses of the members of groups in peered VPCs, which no interface of this VPC's router tells apart."""
+    return {
+        names.remote(group_id, version): PairSet(version, pairs(world.members(group_id), version, link))
+        for group_id, link in referenced.items()
+        for version in VERSIONS
+    }
+
+
+def pairs(interfaces: Iterable[NetworkInterface], version: Version, link: str = "") -> frozenset[tuple[str, str]]:
+    """(link, address) of interfaces, of one family; under another link than their own if one is given."""
+    return frozenset(
+        (link or eni.link, address)
+        for eni in interfaces
+        for address in eni.addresses
+        if (":" in address) is (version == 6)
+    )
+
+
+def open_ways(chains: Mapping[str, Chain], group_id: str) -> frozenset[str]:
+    """Which of names.OPEN_SETS a group puts its members into, read from its compiled rules for any address."""
+    return frozenset(
+        name
+        for direction in DIRECTIONS
+        for rule in chains[names.any_chain(direction, group_id)].rules
+        for name in _opened(direction, rule.matches)
+    )
+
+
+def _opened(direction: Direction, matches: tuple[Match, ...]) -> Iterator[str]:
+    family, *ports = matches
+    assert isinstance(family, Family), "all rules for any address begin so"
+    if ports in ([], [Ports(TCP, 0, 65535)]):
+        yield names.open_set(direction, "tcp", family.version)
+    if ports in ([], [Ports(UDP, 0, 65535)]):
+        yield names.open_set(direction, "udp", family.version)
+
+
+def _direction(rule: SecurityGroupRule) -> Direction:
+    return "out" if rule.is_egress else "in"
+
+
+def _untracking(rule: SecurityGroupRule) -> bool:
+    """Whether a flow that it allows can be untracked: any address, and TCP, UDP or everything."""
+    cidr = rule.cidr_ipv4 or rule.cidr_ipv6
+    return cidr is not None and _network(cidr).prefixlen == 0 and rule.ip_protocol in ("-1", "tcp", "udp", "6", "17")
+
+
+def _rules(world: World, group: SecurityGroup, rule: SecurityGroupRule) -> Iterator[Rule]:
+    direction, protocol = _direction(rule), _protocol(rule)
+    if rule.prefix_list_id is not None:
+        yield Rule(protocol, verdict=Jump(names.list_chain(direction, rule.prefix_list_id)), comment=rule.id)
+        return
+    for peer in _peers(world, group, rule):
+        yield Rule((*peer, *protocol), verdict=PASSED[direction], comment=rule.id)
+
+
+def _peers(world: World, group: SecurityGroup, rule: SecurityGroupRule) -> Iterator[tuple[Match, ...]]:
+    """What the far end must be, as alternatives; none for a reference that counts for nothing."""
+    direction = _direction(rule)
+    if rule.referenced_group_id is None:
+        yield _within(direction, _network(rule.peer))
+        return
+    other = world.referenced_group(group, rule)
+    if other is None:
+        return
+    side: Literal["iif", "oif"] = "oif" if rule.is_egress else "iif"
+    if other.vpc_id == group.vpc_id:
+        yield (InterfaceIn(side, names.members(other.id)),)
+        return
+    for version in VERSIONS:
+        yield (PairIn(side, version, names.remote(other.id, version)),)
+
+
+def _within(direction: Direction, network: Network) -> tuple[Match, ...]:
+    if network.prefixlen == 0:
+        return (Family(_version(network)),)
+    return (Address("daddr" if direction == "out" else "saddr", network),)
+
+
+def _protocol(rule: SecurityGroupRule) -> tuple[Match, ...]:
+    if rule.ip_protocol == "-1":
+        return ()
+    number = PROTOCOL_NUMBERS.get(rule.ip_protocol) or int(rule.ip_protocol)
+    if number == TCP:
+        return (Ports(6, rule.from_port, rule.to_port),)
+    if number == UDP:
+        return (Ports(17, rule.from_port, rule.to_port),)
+    if number in (1, 58):
+        version: Version = 4 if number == 1 else 6
+        if rule.from_port == -1:
+            # ICMP is a protocol of IPv4 and ICMPv6 of IPv6: the number alone would also match it carried in the other.
+            return (Family(version), Protocol(number))
+        return (Icmp(version, rule.from_port, None if rule.to_port == -1 else rule.to_port),)
+    return (Protocol(number),)
+
+
+def _peering_link(world: World, vpc_id: str, other: str) -> str:
+    return next(one.link for one in world.active_peerings(vpc_id) if one.other(vpc_id) == other)
+
+
+def _version(network: Network) -> Version:
+    return 4 if network.version == 4 else 6
+
+
+@lru_cache(maxsize=16384)
+def _network(cidr: str) -> Network:
+    return ipaddress.ip_network(cidr, strict=False)
