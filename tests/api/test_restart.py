@@ -20,6 +20,7 @@ LISTS = (
     "DescribeInstanceStatus",
     "DescribeInstanceConnectEndpoints",
     "DescribeTags",
+    "DescribeManagedPrefixLists",
 )
 
 
@@ -30,7 +31,7 @@ def everything(ec2):
 
 @pytest.mark.slow
 def test_stop_and_start(deployment, ec2, iam):
-    """Every value survives: resources, rules, tags, states, users and keys, ClientTokens, pages begun before."""
+    """Every value survives: resources, rules, lists, tags, states, users and keys, ClientTokens, pages begun before."""
     made = network_world(ec2)
     group = made["sg-22222222222222222"]
     ec2.authorize_security_group_ingress(
@@ -39,6 +40,9 @@ def test_stop_and_start(deployment, ec2, iam):
         **tagged("security-group-rule", {"Team": "red"}),
     )
     ec2.modify_vpc_attribute(VpcId=made["vpc-11111111111111111"], EnableDnsHostnames={"Value": True})
+    new = {"PrefixListName": "kept", "MaxEntries": 5, "AddressFamily": "IPv4", "Entries": [{"Cidr": "192.0.2.0/24"}]}
+    prefix_list = {"PrefixListId": ec2.create_managed_prefix_list(**new)["PrefixList"]["PrefixListId"]}
+    ec2.modify_managed_prefix_list(**prefix_list, AddEntries=[{"Cidr": "10.0.0.0/8"}])
     token = {"SubnetId": made["subnet-11111111111111111"], "ClientToken": "before the stop"}
     interface = ec2.create_network_interface(**token)["NetworkInterface"]
     user = User(deployment, iam)
@@ -54,6 +58,8 @@ def test_stop_and_start(deployment, ec2, iam):
 
     ec2 = deployment.client("ec2")
     assert everything(ec2) == before
+    versions = [ec2.get_managed_prefix_list_entries(**prefix_list, TargetVersion=number) for number in (1, 2)]
+    assert [len(one["Entries"]) for one in versions] == [1, 2]
     assert deployment.client("ec2", *user.key).describe_vpcs()["Vpcs"] == before["DescribeVpcs"]["Vpcs"]
     assert ec2.create_network_interface(**token)["NetworkInterface"] == interface
     assert everything(ec2) == before

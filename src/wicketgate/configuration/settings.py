@@ -178,7 +178,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 60
     groups_per_interface: Annotated[int, _count("Security groups on one network interface.", last=16)] = 5
     rules_per_interface: Annotated[
-        int, _count("Upper bound of rules_per_group times groups_per_interface.", last=16_000)
+        int,
+        _count(
+            "Rules of all groups of an interface, per direction, and bound of rules_per_group x groups_per_interface.",
+            last=16_000,
+        ),
     ] = 1000
     vpcs_per_region: Annotated[int, _count("VPCs in all.")] = 5
     subnets_per_vpc: Annotated[int, _count("Subnets in one VPC.")] = 200
