@@ -189,9 +189,9 @@ def golden_errors(family):
     return pytest.mark.parametrize("error", errors, ids=lambda one: f"{one['action']}: {one['does']}")
 
 
-def check_refusal(error):
+def check_refusal(error, world=None):
     """The bad call is refused with the code, words and status that the golden file has."""
     with pytest.raises(ApiError) as caught:
-        run(small_world(), error["action"], **error["parameters"])
+        run(small_world() if world is None else world, error["action"], **error["parameters"])
     expected = (error["code"], error["message"], error.get("status", 400))
     assert (caught.value.code, str(caught.value), caught.value.http_status) == expected
