@@ -219,12 +219,35 @@ PORT = 7400
 
 SERVE = """
 import socket, sys
-server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+server = socket.create_server((sys.argv[1], int(sys.argv[2])), family=family)
 print("listens", flush=True)
 while True:
     connection, _ = server.accept()
     connection.sendall(sys.argv[3].encode())
     connection.close()
+"""
+HOLD = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5) as connection:
+    print(connection.recv(100).decode(), flush=True)
+    connection.settimeout(1.5)
+    for line in sys.stdin:
+        try:
+            connection.sendall(line.encode())
+            print(connection.recv(100).decode().strip() or "ended", flush=True)
+        except OSError:
+            print("cut", flush=True)
+"""
+"""For each line of input: what comes back through one and the same connection."""
+ECHO = """
+import socket, sys
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("listens", flush=True)
+connection, _ = server.accept()
+connection.sendall(sys.argv[3].encode())
+while line := connection.recv(100):
+    connection.sendall(line)
 """
 ASK = """
 import socket, sys
@@ -242,9 +265,9 @@ def in_machine(instance, program, *arguments):
 
 
 @contextmanager
-def serving(instance, address, name):
+def serving(instance, address, name, program=SERVE):
     """A server in an instance that tells everybody its name."""
-    command = in_machine(instance, SERVE, address, str(PORT), name)
+    command = in_machine(instance, program, address, str(PORT), name)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout.readline() == "listens\n"
@@ -270,7 +293,18 @@ class Site:
         self.subnet = ec2.create_subnet(VpcId=self.vpc, CidrBlock=subnet_range)["Subnet"]["SubnetId"]
         self.group = ec2.create_security_group(GroupName="g", Description="d", VpcId=self.vpc)["GroupId"]
         place = {"SubnetId": self.subnet, "SecurityGroupIds": [self.group], "PrivateIpAddress": address}
-        self.instance = run(ec2, **place)["InstanceId"]
+        made = run(ec2, **place)
+        self.instance, self.interface = made["InstanceId"], made["NetworkInterfaces"][0]["NetworkInterfaceId"]
+        self.ipv6_range = ""
+
+    def with_ipv6(self, ec2):
+        """Give VPC, subnet and instance IPv6; the instance's address."""
+        made = ec2.associate_vpc_cidr_block(VpcId=self.vpc, AmazonProvidedIpv6CidrBlock=True)
+        self.ipv6_range = made["Ipv6CidrBlockAssociation"]["Ipv6CidrBlock"]
+        of_subnet = self.ipv6_range.replace("/56", "/64")
+        ec2.associate_subnet_cidr_block(SubnetId=self.subnet, Ipv6CidrBlock=of_subnet)
+        assigned = ec2.assign_ipv6_addresses(NetworkInterfaceId=self.interface, Ipv6AddressCount=1)
+        return assigned["AssignedIpv6Addresses"][0]
 
 
 def connect(ec2, one, other):
@@ -368,3 +402,48 @@ def test_overlapping_vpcs_are_apart(ec2):
         assert answer(beside, "10.0.1.20") == "nobody"
         assert answer(third.instance, two.address) == "two"
         assert answer(third.instance, "10.0.1.20") == "alone"
+
+
+@pytest.mark.slow
+def test_a_connection_ends_with_the_peering(ec2):
+    """A tracked connection outlives the rule by which it came, but not the peering."""
+    a, b = Site(ec2, "10.0.0.0/16", "10.0.1.10"), Site(ec2, "10.1.0.0/16", "10.1.1.10")
+    peering = connect(ec2, a, b)
+    rule = {"GroupId": b.group, "IpPermissions": [from_group(a.group, PORT)]}
+    ec2.authorize_security_group_ingress(**rule)
+    command = in_machine(a.instance, HOLD, b.address, str(PORT))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with serving(b.instance, b.address, "b", ECHO), subprocess.Popen(command, **pipes) as holding:
+
+        def echo(line):
+            holding.stdin.write(f"{line}\n")
+            return holding.stdout.readline().strip()
+
+        assert holding.stdout.readline() == "b\n"
+        assert echo("one") == "one"
+        ec2.revoke_security_group_ingress(**rule)
+        assert answer(a.instance, b.address) == "nobody"
+        assert echo("two") == "two"
+        ec2.delete_vpc_peering_connection(VpcPeeringConnectionId=peering)
+        assert echo("three") == "cut"
+        holding.kill()
+
+
+@pytest.mark.slow
+def test_packets_in_ipv6(ec2):
+    """Routes and references are good for IPv6 too."""
+    a, b = Site(ec2, "10.0.0.0/16", "10.0.1.10"), Site(ec2, "10.1.0.0/16", "10.1.1.10")
+    addresses = [site.with_ipv6(ec2) for site in (a, b)]
+    peering = connect(ec2, a, b)
+    rule = {"GroupId": b.group, "IpPermissions": [from_group(a.group, PORT)]}
+    everybody = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+    ec2.authorize_security_group_egress(GroupId=a.group, IpPermissions=[everybody])
+    with serving(b.instance, addresses[1], "b"):
+        ec2.authorize_security_group_ingress(**rule)
+        assert answer(a.instance, addresses[1]) == "nobody"
+        for here, there in ((a, b), (b, a)):
+            route = {"RouteTableId": here.table, "DestinationIpv6CidrBlock": there.ipv6_range}
+            ec2.create_route(**route, VpcPeeringConnectionId=peering)
+        assert answer(a.instance, addresses[1]) == "b"
+        ec2.revoke_security_group_ingress(**rule)
+        assert answer(a.instance, addresses[1]) == "nobody"

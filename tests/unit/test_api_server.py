@@ -16,7 +16,7 @@ from wicketgate.api.server import Api
 from wicketgate.api.service import VERSIONS, Catalogue
 from wicketgate.api.writer import Writer
 from wicketgate.audit import AuditLog
-from wicketgate.model import AccessKey, Change, Policy, User
+from wicketgate.model import AccessKey, Change, Policy, User, Vpc, VpcPeeringConnection
 from wicketgate.sigv4.header import signed_headers
 from wicketgate.sigv4.presign import Credentials
 from wicketgate.store import open_store
@@ -166,3 +166,22 @@ async def test_too_long_to_ask_about(server):
         status, body = await server.call(ANNA, "ec2", action, **parameters)
         assert (status, "<Code>InvalidParameterValue</Code>" in body) == (400, True), body
         assert "characters. At most 2048 are possible." in body
+
+
+@played
+async def test_requests_for_peering_run_out(server):
+    """The server lets a request expire after a week, and forgets a deleted connection after two hours."""
+    week, now = 7 * 86_400.0, time.time()
+    ends = {"requester_vpc_id": "vpc-1", "accepter_vpc_id": "vpc-2"}
+    peerings = (
+        VpcPeeringConnection(id="pcx-1", link="pcx1", created_at=now - week + 60, **ends),
+        VpcPeeringConnection(id="pcx-2", link="pcx2", created_at=now - week, **ends),
+        VpcPeeringConnection(id="pcx-3", link="pcx3", status="deleted", ended_at=now - 7200, **ends),
+    )
+    vpcs = (Vpc(id="vpc-1", cidr_block="10.0.0.0/16"), Vpc(id="vpc-2", cidr_block="10.1.0.0/16"))
+    async with server.writer.lock:
+        await server.writer.commit(Change(puts=(*vpcs, *peerings)))
+    await server.writer.settle()
+    found = {one.id: one.status for one in server.writer.world.peerings}
+    assert found == {"pcx-1": "pending-acceptance", "pcx-2": "expired"}
+    assert server.store.load().peerings == server.writer.world.peerings
