@@ -12,7 +12,8 @@ VOID = ("void", "void-peer")
 """The link to nowhere and its other end, both in the VPC's namespace."""
 
 SERVICES = (rules.METADATA_ADDRESS, "169.254.169.253", "169.254.169.123")
-SERVICES6 = ("fd00:ec2::254", "fd00:ec2::253", "fd00:ec2::123")
+METADATA_ADDRESS6 = "fd00:ec2::254"
+SERVICES6 = (METADATA_ADDRESS6, "fd00:ec2::253", "fd00:ec2::123")
 """Where instances find metadata, DNS and the time (EC2 and VPC User Guides). Only the first has a server of ours."""
 
 SYSCTLS = {
@@ -44,6 +45,8 @@ TRACKING = {
     # Without an entry there is no way in for a segment in the middle of a connection, from either side: what was
     # forgotten stays so. Entries are the kernel's, so netd may come and go.
     "net/netfilter/nf_conntrack_tcp_loose": "0",
+    # Checksums are the receiver's business, and Linux takes those of UDP-Lite for UDP's, so that right ones are wrong.
+    "net/netfilter/nf_conntrack_checksum": "0",
     "net/netfilter/nf_conntrack_acct": "1",
     # Idle time-outs (EC2 User Guide, security group connection tracking): 180 s is not Linux's default.
     "net/netfilter/nf_conntrack_tcp_timeout_established": "432000",
