@@ -35,6 +35,19 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     context: Context
 
 
+class Miss(msgspec.Struct, frozen=True):
+    """A statement that allows the action, but not this request."""
+
+    statement: str
+    """`policy/Sid`."""
+    shortfalls: tuple[str, ...]
+    """What keeps it from allowing the request, each in words."""
+
+    def __str__(self) -> str:
+        """One line for operators."""
+        return f"statement {self.statement} allows the action but not: {', and '.join(self.shortfalls)}"
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What IAM says, and why."""
 
@@ -47,6 +60,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One line for the caller in AWS's words; empty when allowed."""
     explicit: bool = False
     """Denied for good: by a Deny, or by a policy that cannot be read. No other policy can allow it."""
+    kind: Kind = "identity-based"
+    """Which set of policies decided."""
+    misses: tuple[Miss, ...] = ()
+    """What nearly allowed it, the nearest first."""
 
 
 def decide(request: Request, principal: Principal, *, granted: bool = False) -> Decision:
@@ -76,7 +93,7 @@ def _decide_set(request: Request, kind: Kind, policies: Sequence[Policy]) -> Dec
     except MalformedPolicy as error:
         article = "an" if kind == "identity-based" else "a"
         message = f"{_not_authorized(request)} because {article} {kind} policy is malformed"
-        return Decision(allowed=False, statement="", reason=str(error), message=message, explicit=True)
+        return Decision(allowed=False, statement="", reason=str(error), message=message, explicit=True, kind=kind)
 
 
 def evaluate(request: Request, statements: Sequence[Statement], kind: Kind = "identity-based") -> Decision:
@@ -105,20 +122,22 @@ def _explicit_deny(request: Request, statement: Statement, kind: Kind) -> Decisi
         reason=f"statement {statement.name} denies {request.action} on {request.resource}",
         message=f"{_not_authorized(request)} with an explicit deny in {article} {kind} policy",
         explicit=True,
+        kind=kind,
     )
 
 
 def _implicit_deny(request: Request, statements: Sequence[Statement], kind: Kind) -> Decision:
     misses = sorted(
         (miss for statement in statements if statement.allows and (miss := _miss(request, statement))),
-        key=lambda miss: miss[0],
-    )
-    nearest = "; ".join(words for _, words in misses[:NEAREST])
+        key=lambda miss: len(miss.shortfalls),
+    )[:NEAREST]
     return Decision(
         allowed=False,
         statement="",
-        reason=nearest or f"no statement{_of(kind)} allows {request.action}",
+        reason="; ".join(map(str, misses)) or f"no statement{_of(kind)} allows {request.action}",
         message=f"{_not_authorized(request)} because no {kind} policy allows the {request.action} action",
+        kind=kind,
+        misses=tuple(misses),
     )
 
 
@@ -126,8 +145,8 @@ def _of(kind: Kind) -> str:
     return "" if kind == "identity-based" else f" of a {kind} policy"
 
 
-def _miss(request: Request, statement: Statement) -> tuple[int, str] | None:
-    """What keeps a statement that allows the action from allowing the request: how much, and in words."""
+def _miss(request: Request, statement: Statement) -> Miss | None:
+    """What keeps a statement that allows the action from allowing the request; None for one of other actions."""
     if not statement.names_action(request.action.lower()):
         return None
     shortfalls = [
@@ -139,8 +158,7 @@ def _miss(request: Request, statement: Statement) -> tuple[int, str] | None:
         named = " or ".join(pattern.text for pattern in statement.resources)
         relation = "is in NotResource" if statement.not_resource else "is not"
         shortfalls.insert(0, f"the resource {request.resource} {relation} {named}")
-    words = f"statement {statement.name} allows the action but not: {', and '.join(shortfalls)}"
-    return len(shortfalls), words
+    return Miss(statement.name, tuple(shortfalls))
 
 
 def _not_authorized(request: Request) -> str:

@@ -1,0 +1,318 @@
+"""Explanations: every step with what decided it, the nearest misses, and changes that do what they say."""
+
+import json
+import re
+from string import Formatter
+
+import msgspec
+import pytest
+
+from wicketgate import paths
+from wicketgate.explain import Question, Say, Unanswerable, as_data, explain, lines_of, text
+from wicketgate.explain.words import CATALOGUE, LANGUAGES
+from wicketgate.model import (
+    AccessKey,
+    Change,
+    Endpoint,
+    Instance,
+    NetworkInterface,
+    Policy,
+    Role,
+    SecurityGroup,
+    SecurityGroupRule,
+    Settings,
+    Subnet,
+    User,
+    Vpc,
+    World,
+    apply_change,
+)
+
+EICE, WEB, DB = "eice-1", "i-web", "i-db"
+CLIENT = "203.0.113.10"
+
+
+def rule(number, direction, peer, ports=(22, 22), protocol="tcp"):
+    """A rule from or to a range or `sg-...`."""
+    return SecurityGroupRule(
+        id=f"sgr-{number}",
+        is_egress=direction == "out",
+        ip_protocol=protocol,
+        from_port=ports[0],
+        to_port=ports[1],
+        cidr_ipv4=None if peer.startswith("sg-") else peer,
+        referenced_group_id=peer if peer.startswith("sg-") else None,
+    )
+
+
+def allow(action="ec2-instance-connect:OpenTunnel", **more):
+    """A policy of one statement."""
+    statement = {"Effect": "Allow", "Action": action, "Resource": "*", **more}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+def world(*, door=(), web=(), db=(), policy=None, preserve=False, state="create-complete", **settings):
+    """An endpoint (group sg-door) and two instances (sg-web; sg-db and sg-web) in one subnet."""
+    groups = [
+        SecurityGroup(id=f"sg-{name}", vpc_id="vpc-1", name=name, rules=tuple(rules))
+        for name, rules in (("door", door), ("web", web), ("db", db))
+    ]
+    interfaces = [
+        NetworkInterface(id=f"eni-{name}", subnet_id="subnet-1", private_ip_address=f"10.0.0.{at}", link=name, **more)
+        for name, at, more in (
+            ("door", 10, {"group_ids": ("sg-door",), "interface_type": "ec2_instance_connect_endpoint"}),
+            ("web", 11, {"group_ids": ("sg-web",)}),
+            ("db", 12, {"group_ids": ("sg-db", "sg-web")}),
+        )
+    ]
+    policies = () if policy is None else (Policy(name="ops", document=policy),)
+    made = World(
+        revision=7,
+        settings=Settings(**settings),
+        vpcs=(Vpc(id="vpc-1", cidr_block="10.0.0.0/16"),),
+        subnets=(Subnet(id="subnet-1", vpc_id="vpc-1", cidr_block="10.0.0.0/24"),),
+        groups=tuple(groups),
+        interfaces=tuple(interfaces),
+        instances=(Instance(id=WEB, interface_id="eni-web"), Instance(id=DB, interface_id="eni-db")),
+        endpoints=(
+            Endpoint(
+                id=EICE,
+                subnet_id="subnet-1",
+                interface_id="eni-door",
+                dns_name="door",
+                preserve_client_ip=preserve,
+                state=state,
+            ),
+        ),
+        users=(User(name="alice", id="AIDA1", policies=policies), User(name="bob", id="AIDA2")),
+        roles=(Role(name="ops", id="AROA1", policies=policies),),
+        access_keys=(
+            AccessKey(id="AKIAALICE0000001", secret="s", user_name="alice"),
+            AccessKey(id="AKIABOB000000001", secret="s", user_name="bob", active=False),
+            AccessKey(
+                id="ASIAOPS000000001", secret="s", role_name="ops", session_name="x", session_token="t", expires=100.0
+            ),
+        ),
+    )
+    made.check()
+    return made
+
+
+def ask(made, *, principal="alice", target=WEB, **more):
+    """The explanation of a question."""
+    return explain(made, Question(principal=principal, source_ip=CLIENT, target=target, at=50.0, **more))
+
+
+def failed(explanation):
+    """(step, key) of what fails."""
+    return [(line.step, line.say.key) for line in explanation.lines if line.outcome == "fail"]
+
+
+OUT = rule(1, "out", "sg-web")
+IN = rule(2, "in", "sg-door")
+
+
+def test_a_connection_that_passes_is_explained_step_by_step():
+    """Every step passes, in the order in which the connection meets them, with what decided it and where that is."""
+    answer = ask(world(door=[OUT], web=[IN], policy=allow()))
+    assert answer.outcome == "pass"
+    assert [line.step for line in answer.lines] == [
+        "credentials", "iam", "endpoint", "limits", "target", "route", "endpoint-outbound", "source-address",
+        "target-inbound", "tracking",
+    ]  # fmt: skip
+    by = {line.step: line for line in answer.lines}
+    assert by["iam"].decided_by == "ops/0"
+    assert by["iam"].defined_in == "user/alice, inline policy ops"
+    assert (by["endpoint-outbound"].decided_by, by["endpoint-outbound"].defined_in) == ("sgr-1", "sg-door (door)")
+    assert by["target-inbound"].decided_by == "sgr-2"
+    assert by["source-address"].say == Say("source-endpoint", {"source": "10.0.0.10"})
+    assert by["endpoint"].say.key == "endpoint-chosen"
+    assert answer.remedies == ()
+
+
+@pytest.mark.parametrize(
+    ("made", "more", "expected"),
+    [
+        (world(policy=allow()), {}, [("endpoint-outbound", "outbound-nothing"), ("target-inbound", "inbound-nothing")]),
+        (world(door=[OUT], web=[IN]), {}, [("iam", "iam-nothing")]),
+        (
+            world(door=[OUT], web=[IN], policy=allow()),
+            {"principal": "bob"},
+            [("credentials", "key-inactive"), ("iam", "iam-nothing")],
+        ),
+        (
+            world(door=[OUT], web=[IN], policy=allow(), state="delete-in-progress"),
+            {"endpoint_id": EICE},
+            [("endpoint", "endpoint-not-ready")],
+        ),
+        (world(door=[OUT], web=[IN], policy=allow(), state="delete-in-progress"), {}, [("endpoint", "endpoint-none")]),
+        (
+            world(door=[rule(1, "out", "sg-web", (80, 80))], web=[rule(2, "in", "sg-door", (80, 80))], policy=allow()),
+            {"port": 80},
+            [("limits", "port-not-offered")],
+        ),
+        (world(door=[OUT], web=[IN], policy=allow()), {"duration": 9999}, [("limits", "duration-over")]),
+        (
+            world(door=[OUT], web=[IN], policy=allow()),
+            {"target": "10.0.0.99", "endpoint_id": EICE},
+            [("target", "target-nobody")],
+        ),
+        (
+            world(door=[OUT], web=[IN], policy=allow()),
+            {"target": "10.0.0.1", "endpoint_id": EICE},
+            [("target", "target-refused")],
+        ),
+        (world(door=[OUT], web=[IN], policy=allow()), {"ssh": True}, [("iam", "iam-nothing")] * 3),
+        (world(door=[OUT], web=[IN], policy=allow("*")), {"ssh": True}, []),
+        (world(door=[OUT], web=[IN], policy=allow()), {"principal": "role/ops"}, []),
+        (world(door=[OUT], web=[IN], policy=allow("*", Effect="Deny")), {}, [("iam", "iam-denied")]),
+        (
+            world(policy=None),
+            {"principal": "root"},
+            [
+                ("credentials", "key-none"),
+                ("endpoint-outbound", "outbound-nothing"),
+                ("target-inbound", "inbound-nothing"),
+            ],
+        ),
+    ],
+)
+def test_what_fails(made, more, expected):
+    """Each step fails by its own, and what is behind it is judged all the same."""
+    assert failed(ask(made, **more)) == expected
+
+
+def test_sessions_end():
+    """A role's session passes while it lasts, and says when it ended after."""
+    made = world(door=[OUT], web=[IN], policy=allow())
+    late = explain(made, Question(principal="ASIAOPS000000001", source_ip=CLIENT, target=WEB, at=200.0))
+    assert late.lines[0].say == Say("key-expired", {"key": "ASIAOPS000000001", "time": "1970-01-01T00:01:40Z"})
+
+
+def test_the_nearest_misses_come_first():
+    """Rules that fail by one thing alone come before those that fail by more, the narrower first."""
+    rules = [
+        rule(3, "in", "10.9.0.0/16", (80, 80)),
+        rule(4, "in", "sg-door", (80, 90)),
+        rule(5, "in", "sg-door", (2222, 2222)),
+        rule(6, "in", "10.0.0.11/32"),
+        rule(7, "in", "sg-web", (22, 22), "udp"),
+    ]
+    answer = ask(world(door=[OUT], web=rules, policy=allow()))
+    step = next(line for line in answer.lines if line.step == "target-inbound")
+    assert [(one.facts["rule"].split()[0], one.facts["kept"]) for one in step.misses] == [
+        ("sgr-5", "port"), ("sgr-6", "range"), ("sgr-4", "port"),
+    ]  # fmt: skip
+
+
+def test_iam_misses_say_what_kept_the_statement():
+    """The statement that nearly allowed it, and the condition that kept it."""
+    condition = {"NumericEquals": {"ec2-instance-connect:remotePort": "3389"}}
+    answer = ask(world(door=[OUT], web=[IN], policy=allow(Condition=condition)))
+    (line,) = [line for line in answer.lines if line.step == "iam"]
+    assert line.misses[0].facts["kept"] == "NumericEquals ec2-instance-connect:remotePort 22 is not 3389"
+
+
+def _passing(made, preserve):
+    """(sender, receiver, source, port) of single flows that pass."""
+    return {
+        (sender.id, receiver.id, source, port)
+        for sender in made.interfaces
+        for receiver in made.interfaces
+        if sender is not receiver and receiver.id != "eni-door"
+        for source in ((CLIENT, "198.51.100.1") if preserve and sender.id == "eni-door" else sender.addresses)
+        for port in (22, 80)
+        if paths.judge_flow(made, paths.Flow(sender, receiver, source, 6, port)).passed
+    }
+
+
+@pytest.mark.parametrize("preserve", [False, True])
+def test_remedies_let_it_pass_and_open_what_they_say(preserve):
+    """Applied, each remedy makes the connection pass; what else passes then is what it said, flow by flow."""
+    made = world(
+        door=[rule(9, "out", "10.0.9.0/24")],
+        web=[rule(8, "in", "10.0.9.0/24")],
+        db=[rule(7, "out", "0.0.0.0/0", (0, 65535))],
+        policy=allow(),
+        preserve=preserve,
+    )
+    answer = ask(made)
+    assert answer.remedies
+    assert [one.also_opens for one in answer.remedies] == sorted(one.also_opens for one in answer.remedies)
+    asked = ("eni-door", "eni-web", CLIENT if preserve else "10.0.0.10", 22)
+    for remedy in answer.remedies:
+        after = apply_change(made, Change(puts=remedy.puts))
+        assert ask(after).outcome == "pass", remedy
+        gained = {flow[:2] for flow in _passing(after, preserve) - _passing(made, preserve) - {asked}}
+        assert {(one.sender, one.receiver) for one in remedy.opens} == gained
+        assert remedy.also_opens == len(gained)
+    assert answer.remedies[0].also_opens == 0
+
+
+def test_a_policy_that_would_help_is_exact():
+    """The inline policy allows this endpoint, address, port and duration alone."""
+    answer = ask(world(door=[OUT], web=[IN]))
+    (remedy,) = answer.remedies
+    (command,) = remedy.commands
+    assert command[:5] == ("aws", "iam", "put-user-policy", "--user-name", "alice")
+    document = json.loads(command[-1])
+    made = world(door=[OUT], web=[IN], policy=document)
+    assert ask(made).outcome == "pass"
+    assert failed(ask(made, target=DB))[0] == ("iam", "iam-nothing")
+    assert failed(ask(made, port=3389))[0] == ("iam", "iam-nothing")
+
+
+def test_tracking_says_what_a_revoke_would_do():
+    """Tracked on both sides, or cut at once when the rule for any address goes."""
+    anywhere = [rule(3, "in", "0.0.0.0/0"), rule(4, "out", "0.0.0.0/0", (0, 65535))]
+    made = world(door=[OUT], web=anywhere, policy=allow())
+    assert ask(made).lines[-1].say == Say("untracked", {"sides": "eni-web", "rules": "sgr-3, sgr-4"})
+    assert ask(world(door=[OUT], web=[IN], policy=allow())).lines[-1].say.key == "tracked-both"
+    at_once = world(door=[OUT], web=[IN], policy=allow(), revocation="immediate")
+    assert ask(at_once).lines[-1].say.key == "revocation-immediate"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"principal": "carol"}, "there is no user 'carol'"),
+        ({"principal": "arn:aws:s3:::bucket"}, "the ARN is of no user"),
+        ({"principal": "AKIANOBODY000001"}, "no such access key"),
+        ({"target": "i-gone"}, "no such instance"),
+        ({"target": "web"}, "no instance id, network interface id or IP address"),
+        ({"target": "10.0.0.77"}, "no network interface has this address"),
+        ({"endpoint_id": "eice-2"}, "there is no such endpoint"),
+        ({"port": 0}, "no TCP port"),
+    ],
+)
+def test_questions_that_cannot_be_answered(more, words):
+    """Say what is not there and what would be right."""
+    with pytest.raises(Unanswerable, match=re.escape(words)):
+        ask(world(), **more)
+
+
+def test_both_languages_say_everything():
+    """Every sentence exists in every language, with the same facts in it; every answer can be told in both."""
+    for key, sentences in CATALOGUE.items():
+        assert len(sentences) == len(LANGUAGES)
+        facts = [{name for _, name, _, _ in Formatter().parse(sentence) if name} for sentence in sentences]
+        assert facts[0] == facts[1], key
+        assert all(sentences)
+    answer = ask(world(door=[rule(1, "out", "sg-db")], policy=allow()))
+    english, japanese = lines_of(answer), lines_of(answer, "ja")
+    assert len(english) == len(japanese)
+    assert "FAIL target's inbound rules: no inbound rule of sg-web allows tcp 22 from 10.0.0.10" in english
+    assert any("インバウンドルールがありません" in line for line in japanese)
+    assert text(Say("miss", {"rule": "sgr-1", "kept": "port,family"}), "ja") == (
+        "sgr-1 は次の点を除けば許可します: ポート、アドレスファミリー"
+    )
+
+
+def test_the_answer_as_data():
+    """For programs: keys and facts beside the text; it is JSON."""
+    data = json.loads(msgspec.json.encode(as_data(ask(world(policy=allow())))))
+    assert (data["schema"], data["outcome"], data["revision"]) == (1, "fail", 7)
+    assert data["asked"]["endpoint"] == EICE
+    step = data["steps"][-2]
+    assert (step["step"], step["key"]) == ("target-inbound", "inbound-nothing")
+    assert data["remedies"][0]["commands"][0][:3] == ["aws", "ec2", "authorize-security-group-egress"]
