@@ -428,7 +428,7 @@ def descriptors(pid):
 
 
 def test_a_deleted_vpc_is_let_go(running):
-    """Its socket is closed, so that the kernel removes the namespace; a new one is served without a restart."""
+    """Its sockets are closed, so that the kernel removes the namespace; a new one is served without a restart."""
     both = made(revision=2)
     only = msgspec.structs.replace(
         both,
@@ -441,7 +441,7 @@ def test_a_deleted_vpc_is_let_go(running):
     before = descriptors(running.metadata.pid)
     running.apply(only)
     assert OTHER_VPC not in netns.names()
-    assert descriptors(running.metadata.pid) == before - 1
+    assert descriptors(running.metadata.pid) == before - 2
     running.apply(msgspec.structs.replace(both, revision=3))
     assert wait_ready(FAR)[0] == 401
 

@@ -1,4 +1,4 @@
-"""Our side of netd's listening sockets: one for each VPC there is, asked for until it comes."""
+"""Our side of netd's listening sockets: two for each VPC there is, one a family, asked for until they come."""
 
 from __future__ import annotations
 
@@ -9,36 +9,40 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 
 from wicketgate import ipc
-from wicketgate.kernel.listen import ListenReply, ListenRequest
+from wicketgate.kernel.listen import ListenReply, ListenRequest, Version
 
 ASK_AGAIN = 1.0
 """Seconds after which an unanswered or refused request is repeated: netd may have been on its way to that World, or
 have been restarted."""
 
 _logger = logging.getLogger("wicketgate.metadata")
+Place = tuple[str, Version]
+"""VPC and family."""
+_VERSIONS: Final[tuple[Version, ...]] = (4, 6)
 
 
 class Listeners:
-    """Keeps a server on the listening socket of every VPC wanted."""
+    """Keeps a server on the listening sockets of every VPC wanted."""
 
     def __init__(self, netd: socket.socket, serve: Callable[[str, socket.socket], Awaitable[asyncio.Server]]) -> None:
         """`serve` starts a server on a VPC's socket."""
         self._netd = netd
         self._netd.setblocking(False)
         self._serve = serve
-        self._wanted: frozenset[str] = frozenset()
-        self._asked: dict[str, float] = {}
-        self._servers: dict[str, asyncio.Server] = {}
+        self._wanted: frozenset[Place] = frozenset()
+        self._asked: dict[Place, float] = {}
+        self._servers: dict[Place, asyncio.Server] = {}
         self._changed = asyncio.Event()
 
     def want(self, vpc_ids: frozenset[str]) -> None:
         """Serve these VPCs, and no longer others: a socket left open would keep a deleted VPC's namespace alive."""
-        self._wanted = vpc_ids
-        for gone in self._servers.keys() - vpc_ids:
+        self._wanted = frozenset((vpc_id, version) for vpc_id in vpc_ids for version in _VERSIONS)
+        for gone in self._servers.keys() - self._wanted:
             self._servers.pop(gone).close()
         self._changed.set()
 
@@ -64,11 +68,11 @@ class Listeners:
 
     def _ask(self) -> None:
         now = time.monotonic()
-        for vpc_id in sorted(self._wanted - self._servers.keys()):
-            if now - self._asked.get(vpc_id, -ASK_AGAIN) >= ASK_AGAIN:
+        for vpc_id, version in sorted(self._wanted - self._servers.keys()):
+            if now - self._asked.get((vpc_id, version), -ASK_AGAIN) >= ASK_AGAIN:
                 with contextlib.suppress(BlockingIOError):  # netd is busy: the next round asks
-                    self._netd.send(msgspec.json.encode(ListenRequest(vpc_id=vpc_id)))
-                    self._asked[vpc_id] = now
+                    self._netd.send(msgspec.json.encode(ListenRequest(vpc_id=vpc_id, version=version)))
+                    self._asked[vpc_id, version] = now
 
     async def _take_in(self) -> None:
         while True:
@@ -80,12 +84,13 @@ class Listeners:
                 asyncio.get_running_loop().remove_reader(self._netd)
                 return
             reply = msgspec.json.decode(data, type=ListenReply)
+            place = reply.vpc_id, reply.version
             if not descriptors:
-                _logger.warning("no socket for %s yet: %s", reply.vpc_id, reply.error)
+                _logger.warning("no IPv%s socket for %s yet: %s", reply.version, reply.vpc_id, reply.error)
                 continue
-            if reply.vpc_id not in self._wanted or reply.vpc_id in self._servers:
+            if place not in self._wanted or place in self._servers:
                 os.close(descriptors[0])
                 continue
             listener = socket.socket(fileno=descriptors[0])
-            self._servers[reply.vpc_id] = await self._serve(reply.vpc_id, listener)
-            self._asked.pop(reply.vpc_id, None)
+            self._servers[place] = await self._serve(reply.vpc_id, listener)
+            self._asked.pop(place, None)

@@ -23,8 +23,8 @@ HEAD_SECONDS: Final = 5.0
 MAX_CONNECTIONS: Final = 32
 """Of one instance at a time; further ones are closed."""
 HOP_LIMIT: Final = 1
-"""IP TTL of answers that carry a token: what a forwarder on the instance passed on would not arrive (EC2 User Guide,
-"HTTP PUT response hop limit")."""
+"""IP TTL, or IPv6 hop limit, of answers that carry a token: what a forwarder on the instance passed on would not arrive
+(EC2 User Guide, "HTTP PUT response hop limit")."""
 USUAL_TTL: Final = 64
 
 _logger = logging.getLogger("wicketgate.metadata")
@@ -77,7 +77,10 @@ class Metadata:
                 return
             data, ttl, keep_alive = self._answered(head, instance)
             connection = writer.get_extra_info("socket")
-            connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+            if connection.family == socket.AF_INET6:
+                connection.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+            else:
+                connection.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             writer.write(data)
             async with asyncio.timeout(HEAD_SECONDS):
                 await writer.drain()

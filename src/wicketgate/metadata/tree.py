@@ -22,8 +22,7 @@ def tree(world: World, instance: Instance, now: float, *, domain: str, signer_ch
     """
     interface, subnet = placed(world, instance)
     zone = zone_of(world.region, subnet.availability_zone)
-    name = private_dns_name(world.region, interface.private_ip_address)
-    mac = interface.mac_address or mac_address(interface.id)
+    name = _host_name(world, instance, interface)
     managed: dict[str, Tree | str] = {"active-keys": active_keys(world, instance, now)}
     if signer_chain:
         managed["signer-cert"] = signer_chain
@@ -33,13 +32,17 @@ def tree(world: World, instance: Instance, now: float, *, domain: str, signer_ch
         "instance-id": instance.id,
         "instance-type": instance.instance_type,
         "local-hostname": name,
-        "local-ipv4": interface.private_ip_address,
-        "mac": mac,
+        "mac": _mac(interface),
         "managed-ssh-keys": managed,
-        "network": {"interfaces": {"macs": {mac: _interface(world, interface, subnet)}}},
+        "network": {
+            "interfaces": {
+                "macs": {_mac(one): _interface(world, instance, one) for one in world.interfaces_of_instance(instance)}
+            }
+        },
         "placement": {"availability-zone": zone, "region": world.region},
         "security-groups": _group_names(world, interface),
         "services": {"domain": domain, "partition": world.partition},
+        **_first_addresses(interface),
     }
     document = _document(world, instance, interface, zone)
     return {"dynamic": {"instance-identity": {"document": document}}, "meta-data": meta_data}
@@ -75,21 +78,45 @@ def placed(world: World, instance: Instance) -> tuple[NetworkInterface, Subnet]:
     return interface, subnet
 
 
-def _interface(world: World, interface: NetworkInterface, subnet: Subnet) -> Tree:
-    return {
-        "device-number": "0",
+def _first_addresses(interface: NetworkInterface) -> Tree:
+    """The first address of each family that there is."""
+    first = {"local-ipv4": interface.private_ip_address, "ipv6": next(iter(interface.ipv6_addresses), "")}
+    return {name: address for name, address in first.items() if address}
+
+
+def _host_name(world: World, instance: Instance, interface: NetworkInterface) -> str:
+    """After the IPv4 address; without one after the instance (EC2 User Guide, hostname types)."""
+    name = private_dns_name(world.region, interface.private_ip_address)
+    return name if interface.private_ip_address else f"{instance.id}.{name.partition('.')[2]}"
+
+
+def _mac(interface: NetworkInterface) -> str:
+    return interface.mac_address or mac_address(interface.id)
+
+
+def _interface(world: World, instance: Instance, interface: NetworkInterface) -> Tree:
+    subnet = world.subnet(interface.subnet_id)
+    assert subnet is not None, "World.check"
+    vpc = world.vpc_of_subnet(subnet.id)
+    texts = {
+        "device-number": str(interface.device_index if interface.attached_to else 0),
         "interface-id": interface.id,
-        "local-hostname": private_dns_name(world.region, interface.private_ip_address),
-        "local-ipv4s": interface.private_ip_address,
-        "mac": interface.mac_address or mac_address(interface.id),
+        "ipv6s": "\n".join(interface.ipv6_addresses),
+        "local-hostname": _host_name(world, instance, interface),
+        "local-ipv4s": "\n".join(one for one in interface.addresses if ":" not in one),
+        "mac": _mac(interface),
         "owner-id": world.account_id,
         "security-group-ids": "\n".join(interface.group_ids),
         "security-groups": _group_names(world, interface),
         "subnet-id": subnet.id,
         "subnet-ipv4-cidr-block": subnet.cidr_block,
-        "vpc-id": subnet.vpc_id,
-        "vpc-ipv4-cidr-block": world.vpc_of_subnet(subnet.id).cidr_block,
+        "subnet-ipv6-cidr-blocks": subnet.ipv6_cidr_block,
+        "vpc-id": vpc.id,
+        "vpc-ipv4-cidr-block": vpc.cidr_block,
+        "vpc-ipv4-cidr-blocks": vpc.cidr_block,
+        "vpc-ipv6-cidr-blocks": "\n".join(vpc.ipv6_cidr_blocks),
     }
+    return {name: text for name, text in texts.items() if text}
 
 
 def _group_names(world: World, interface: NetworkInterface) -> str:

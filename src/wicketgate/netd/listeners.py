@@ -1,4 +1,4 @@
-"""What netd does for the metadata process: one listening socket for each VPC it asks about."""
+"""What netd does for the metadata process: a listening socket for each VPC and family it asks about."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def serve(channel: socket.socket, world: World) -> None:
     # Only what the World has is ever a namespace's name: the asking process is trusted with no other.
     if world.vpc(request.vpc_id) is None:
         error = f"there is no VPC {request.vpc_id[:64]} in revision {world.revision}"
-        _send(channel, ListenReply(vpc_id=request.vpc_id, error=error), [])
+        _send(channel, ListenReply(vpc_id=request.vpc_id, version=request.version, error=error), [])
         return
     try:
-        listener = listen(request.vpc_id)
+        listener = listen(request.vpc_id, request.version)
     except (OSError, FabricError) as problem:
-        _send(channel, ListenReply(vpc_id=request.vpc_id, error=str(problem)), [])
+        _send(channel, ListenReply(vpc_id=request.vpc_id, version=request.version, error=str(problem)), [])
         return
     with listener:
-        _send(channel, ListenReply(vpc_id=request.vpc_id), [listener.fileno()])
+        _send(channel, ListenReply(vpc_id=request.vpc_id, version=request.version), [listener.fileno()])
 
 
 def _send(channel: socket.socket, reply: ListenReply, descriptors: list[int]) -> None:

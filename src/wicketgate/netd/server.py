@@ -21,7 +21,7 @@ from wicketgate.netd.reuse import UrlMemory
 from wicketgate.netd.revocation import Revocation
 from wicketgate.netd.slots import Slots
 from wicketgate.tunnel.dial import DialReply, DialRequest, RefusalKind
-from wicketgate.tunnel.targets import client_refusal, target_refusal
+from wicketgate.tunnel.targets import client_refusal, parse_address, target_refusal
 
 
 class NetdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,7 +145,8 @@ class Netd:
         reason = target_refusal(world, endpoint, request.address) or _port_refusal(world, request.port)
         if reason is not None:
             raise _Refused("target", reason)
-        client = self._client_address(endpoint, request.client_address)
+        target = str(parse_address(request.address))
+        client = self._client_address(endpoint, request.client_address, target)
         now = time.time()
         # Whatever the gateway says, no URL is good for longer than this, so the memory is bounded in time.
         longest = now + world.settings.presign_window + world.settings.clock_skew
@@ -158,7 +159,8 @@ class Netd:
         if lease is None:
             raise _Refused("limit", f"{endpoint.id} has {limit} tunnels open, its limit")
         try:
-            sock, result = dial(endpoint.id, request.address, request.port, client)
+            own = _own_address(world, endpoint, target)
+            sock, result = dial(endpoint.id, target, request.port, client, own)
         except (OSError, FabricError) as error:
             os.close(lease)
             number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
@@ -169,16 +171,23 @@ class Netd:
             raise _Refused("connect", os.strerror(result), result)
         return sock, lease, client or str(sock.getsockname()[0])
 
-    def _client_address(self, endpoint: Endpoint, client_address: str) -> str | None:
+    def _client_address(self, endpoint: Endpoint, client_address: str, target: str) -> str | None:
         """The address to connect from: the client's, or None for the endpoint's own. Raises _Refused."""
         if not endpoint.preserve_client_ip:
             return None
-        reason = client_refusal(self.world, endpoint, client_address)
+        reason = client_refusal(self.world, endpoint, client_address, target)
         if reason is None:
-            return client_address
+            return str(parse_address(client_address))
         if self.world.settings.unpreservable_client == "endpoint-address":
             return None
         raise _Refused("client-address", reason)
+
+
+def _own_address(world: World, endpoint: Endpoint, target: str) -> str | None:
+    """The endpoint's first address of the target's family."""
+    eni = world.interface(endpoint.interface_id)
+    there = () if eni is None else eni.addresses
+    return next((one for one in there if (":" in one) is (":" in target)), None)
 
 
 def _port_refusal(world: World, port: int) -> str | None:
