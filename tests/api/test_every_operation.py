@@ -9,7 +9,7 @@ import itertools
 import pytest
 
 from tests.api.people import User, allow
-from tests.api.worlds import IMAGE, call, endpoint, refusal, run, tagged, wait_for_state
+from tests.api.worlds import IMAGE, POOL, call, endpoint, refusal, run, tagged, wait_for_state
 from wicketgate.control.families import offered
 
 TAGS = {"Team": "red"}
@@ -35,6 +35,11 @@ class Scene:
     def new_subnet(self, vpc=None):
         cidr = f"10.0.{next(self._numbers)}.0/24"
         return self.ec2.create_subnet(VpcId=vpc or self.vpc, CidrBlock=cidr)["Subnet"]["SubnetId"]
+
+    def new_ipv6_range(self):
+        """A /64 of the VPC, which has an IPv6 range from then on."""
+        made = self.ec2.associate_vpc_cidr_block(VpcId=self.vpc, AmazonProvidedIpv6CidrBlock=True)
+        return made["Ipv6CidrBlockAssociation"]["Ipv6CidrBlock"].replace("/56", "/64")
 
     def new_group(self):
         name = f"group {next(self._numbers)}"
@@ -179,6 +184,63 @@ def of_instance(scene, made):
     return {"InstanceIds": [made]}, [f"instance/{made}"]
 
 
+def associate_vpc(scene):
+    range_of = {"Ipv6Pool": POOL, "Ipv6CidrBlock": "fd55:5555::/56"}
+    return {"VpcId": scene.vpc, **range_of}, [f"vpc/{scene.vpc}", f"ipv6pool-ec2/{POOL}"]
+
+
+def disassociate_vpc(scene):
+    made = scene.ec2.associate_vpc_cidr_block(VpcId=scene.vpc, AmazonProvidedIpv6CidrBlock=True)
+    return {"AssociationId": made["Ipv6CidrBlockAssociation"]["AssociationId"]}, [f"vpc/{scene.vpc}"]
+
+
+def associate_subnet(scene):
+    parameters = {"SubnetId": scene.subnet, "Ipv6CidrBlock": scene.new_ipv6_range()}
+    return parameters, [f"subnet/{scene.subnet}"]
+
+
+def disassociate_subnet(scene):
+    made = scene.ec2.associate_subnet_cidr_block(SubnetId=scene.subnet, Ipv6CidrBlock=scene.new_ipv6_range())
+    return {"AssociationId": made["Ipv6CidrBlockAssociation"]["AssociationId"]}, [f"subnet/{scene.subnet}"]
+
+
+def assign_four(scene):
+    interface = scene.new_interface()
+    parameters = {"NetworkInterfaceId": interface, "SecondaryPrivateIpAddressCount": 1}
+    return parameters, [f"network-interface/{interface}"]
+
+
+def unassign_four(scene):
+    parameters, needs = assign_four(scene)
+    made = scene.ec2.assign_private_ip_addresses(**parameters)["AssignedPrivateIpAddresses"]
+    interface = parameters["NetworkInterfaceId"]
+    return {"NetworkInterfaceId": interface, "PrivateIpAddresses": [one["PrivateIpAddress"] for one in made]}, needs
+
+
+def assign_six(scene):
+    scene.ec2.associate_subnet_cidr_block(SubnetId=scene.subnet, Ipv6CidrBlock=scene.new_ipv6_range())
+    interface = scene.new_interface()
+    return {"NetworkInterfaceId": interface, "Ipv6AddressCount": 1}, [f"network-interface/{interface}"]
+
+
+def unassign_six(scene):
+    parameters, needs = assign_six(scene)
+    made = scene.ec2.assign_ipv6_addresses(**parameters)
+    interface = parameters["NetworkInterfaceId"]
+    return {"NetworkInterfaceId": interface, "Ipv6Addresses": made["AssignedIpv6Addresses"]}, needs
+
+
+def attach(scene):
+    instance, interface = scene.new_instance(), scene.new_interface()
+    parameters = {"InstanceId": instance, "NetworkInterfaceId": interface, "DeviceIndex": 1}
+    return parameters, [f"instance/{instance}", f"network-interface/{interface}"]
+
+
+def detach(scene):
+    parameters, needs = attach(scene)
+    return {"AttachmentId": scene.ec2.attach_network_interface(**parameters)["AttachmentId"]}, needs
+
+
 def modify_instance(scene):
     instance, group = scene.new_instance(), scene.new_group()
     return {"InstanceId": instance, "Groups": [group]}, [f"instance/{instance}", f"security-group/{group}"]
@@ -269,7 +331,12 @@ def everything(**parameters):
 
 NEEDS = {
     "AcceptVpcPeeringConnection": accept_peering,
+    "AssignIpv6Addresses": assign_six,
+    "AssignPrivateIpAddresses": assign_four,
     "AssociateRouteTable": associate_route_table,
+    "AssociateSubnetCidrBlock": associate_subnet,
+    "AssociateVpcCidrBlock": associate_vpc,
+    "AttachNetworkInterface": attach,
     "AuthorizeSecurityGroupEgress": authorize,
     "AuthorizeSecurityGroupIngress": authorize_tagged,
     "CreateInstanceConnectEndpoint": create_endpoint,
@@ -311,7 +378,10 @@ NEEDS = {
     "DescribeVpcAttribute": lambda scene: ({"VpcId": scene.vpc, "Attribute": "enableDnsSupport"}, [f"vpc/{scene.vpc}"]),
     "DescribeVpcPeeringConnections": everything(),
     "DescribeVpcs": everything(),
+    "DetachNetworkInterface": detach,
     "DisassociateRouteTable": disassociate_route_table,
+    "DisassociateSubnetCidrBlock": disassociate_subnet,
+    "DisassociateVpcCidrBlock": disassociate_vpc,
     "GetManagedPrefixListAssociations": of_prefix_list,
     "GetManagedPrefixListEntries": of_prefix_list,
     "GetSecurityGroupsForVpc": lambda scene: ({"VpcId": scene.vpc}, [f"vpc/{scene.vpc}"]),
@@ -341,6 +411,8 @@ NEEDS = {
     "StartInstances": lambda scene: of_instance(scene, scene.stopped_instance()),
     "StopInstances": lambda scene: of_instance(scene, scene.new_instance()),
     "TerminateInstances": lambda scene: of_instance(scene, scene.new_instance()),
+    "UnassignIpv6Addresses": unassign_six,
+    "UnassignPrivateIpAddresses": unassign_four,
     "UpdateSecurityGroupRuleDescriptionsEgress": lambda scene: update_descriptions(scene, egress=True),
     "UpdateSecurityGroupRuleDescriptionsIngress": update_descriptions,
 }

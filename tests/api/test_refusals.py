@@ -2,13 +2,19 @@
 
 import pytest
 
-from tests.api.worlds import Identities, golden, groups_world, network_world, refusal
+from tests.api.worlds import Identities, address_world, golden, groups_world, network_world, refusal
 
 
 @pytest.fixture(scope="module")
 def network(ec2):
     """The World of network, instances and endpoints."""
     return network_world(ec2)
+
+
+@pytest.fixture(scope="module")
+def addresses(ec2):
+    """The World of IPv6, further addresses and interfaces."""
+    return address_world(ec2)
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +36,12 @@ def check(client, world, row):
 def test_network(plain, network, row):
     """Calls on VPCs, subnets, interfaces, tags, instances and endpoints."""
     check(plain, network, row)
+
+
+@golden("addresses")
+def test_addresses(plain, addresses, row):
+    """Calls on IPv6 ranges, further addresses and interfaces, idle time-outs."""
+    check(plain, addresses, row)
 
 
 @golden("security-groups")

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "errors.toml"
 IMAGE = "ami-00000000000000001"
+POOL = "ipv6pool-ec2-00000000000000001"
 LOOK = json.dumps(
     {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]}
 )
@@ -70,14 +71,16 @@ class Made:
 
     # -- making --------------------------------------------------------------------------------------------------------
 
-    def vpc(self, golden_id, default_group, cidr="10.0.0.0/16", tags=None):
-        made = self.ec2.create_vpc(CidrBlock=cidr, **tagged("vpc", tags))["Vpc"]["VpcId"]
+    def vpc(self, golden_id, default_group, cidr="10.0.0.0/16", tags=None, six=None):
+        ipv6 = {"Ipv6Pool": POOL, "Ipv6CidrBlock": six} if six else {}
+        made = self.ec2.create_vpc(CidrBlock=cidr, **tagged("vpc", tags), **ipv6)["Vpc"]["VpcId"]
         self[golden_id] = made
         groups = self.ec2.describe_security_groups(Filters=filters(vpc_id=made))["SecurityGroups"]
         self[default_group] = groups[0]["GroupId"]
 
-    def subnet(self, golden_id, vpc, cidr, zone="us-east-1a"):
-        made = self.ec2.create_subnet(VpcId=self[vpc], CidrBlock=cidr, AvailabilityZone=zone)
+    def subnet(self, golden_id, vpc, cidr, zone="us-east-1a", six=None):
+        ranges = ({"CidrBlock": cidr} if cidr else {"Ipv6Native": True}) | ({"Ipv6CidrBlock": six} if six else {})
+        made = self.ec2.create_subnet(VpcId=self[vpc], AvailabilityZone=zone, **ranges)
         self[golden_id] = made["Subnet"]["SubnetId"]
 
     def group(self, golden_id, vpc, name):
@@ -89,12 +92,14 @@ class Made:
         for golden_id, rule in zip(golden_ids, made["SecurityGroupRules"], strict=True):
             self[golden_id] = rule["SecurityGroupRuleId"]
 
-    def interface(self, golden_id, subnet, group, address):
-        made = self.ec2.create_network_interface(SubnetId=self[subnet], Groups=[self[group]], PrivateIpAddress=address)
+    def interface(self, golden_id, subnet, group, address=None, **wish):
+        wish |= {"PrivateIpAddress": address} if address else {}
+        made = self.ec2.create_network_interface(SubnetId=self[subnet], Groups=[self[group]], **wish)
         self[golden_id] = made["NetworkInterface"]["NetworkInterfaceId"]
 
-    def instance(self, golden_id, golden_eni, subnet, group, address):
-        made = run(self.ec2, SubnetId=self[subnet], SecurityGroupIds=[self[group]], PrivateIpAddress=address)
+    def instance(self, golden_id, golden_eni, subnet, group, address, **wish):
+        place = {"SubnetId": self[subnet], "SecurityGroupIds": [self[group]], "PrivateIpAddress": address}
+        made = run(self.ec2, **place, **wish)
         self[golden_id] = made["InstanceId"]
         if golden_eni:
             self[golden_eni] = made["NetworkInterfaces"][0]["NetworkInterfaceId"]
@@ -213,6 +218,32 @@ def groups_world(ec2):
     next_group = made[id_of("sg", "2", "3")]
     ec2.modify_instance_connect_endpoint(InstanceConnectEndpointId=made["eice-1"], SecurityGroupIds=[next_group])
     complete(ec2, made["eice-1"])
+    return made
+
+
+def address_world(ec2):
+    """As tests/unit/address_world.py."""
+    made = Made(ec2)
+    first, second, dual, native = id_of("vpc", "1"), id_of("vpc", "2"), id_of("subnet", "1"), id_of("subnet", "2")
+    made.vpc(first, id_of("sg", "1"), six="fd12:3456:789a::/56")
+    made.vpc(second, id_of("sg", "3"))
+    made.subnet(dual, first, "10.0.1.0/24", six="fd12:3456:789a:1::/64")
+    made.subnet(native, first, None, six="fd12:3456:789a:2::/64")
+    made.subnet(id_of("subnet", "3"), first, "10.0.3.0/28", "us-east-1b")
+    made.subnet(id_of("subnet", "4"), second, "10.0.0.0/24")
+    web = id_of("sg", "2")
+    made.group(web, first, "web")
+    made.instance(id_of("i", "1"), id_of("eni", "1"), dual, web, "10.0.1.4", Ipv6AddressCount=1)
+    secondary = {"PrivateIpAddresses": [{"PrivateIpAddress": "10.0.1.20"}]}
+    made.interface(id_of("eni", "2"), dual, web, "10.0.1.5", **secondary)
+    ids = {"InstanceId": made[id_of("i", "1")], "NetworkInterfaceId": made[id_of("eni", "2")]}
+    ec2.attach_network_interface(DeviceIndex=1, **ids)
+    made.instance(id_of("i", "2"), id_of("eni", "3"), dual, web, "10.0.1.6")
+    made.interface(id_of("eni", "5"), native, web)
+    made.interface(id_of("eni", "6"), id_of("subnet", "4"), id_of("sg", "3"), "10.0.0.4")
+    made.interface(id_of("eni", "7"), id_of("subnet", "3"), web, "10.0.3.4")
+    made.interface(id_of("eni", "8"), dual, web, "10.0.1.7")
+    made.endpoint(id_of("eice", "1"), id_of("eni", "9"), dual, web)
     return made
 
 

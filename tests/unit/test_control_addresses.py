@@ -320,7 +320,7 @@ def test_a_subnet_gets_a_range_and_gives_it_back():
     ],
 )
 def test_addresses_of_a_new_interface(subnet, wish, four, six):
-    """Named ones as they are, of others the lowest free; the primary address is marked, and there is none without IPv4."""
+    """Named ones, else the lowest free; the primary IPv4 address is marked, and there is none without IPv4."""
     world, answer = run(address_world(), "CreateNetworkInterface", SubnetId=subnet, **wish)
     shown = answer["NetworkInterface"]
     assert [one["PrivateIpAddress"] for one in shown["PrivateIpAddresses"]] == four
