@@ -343,28 +343,65 @@ except TimeoutError:
 """Nobody listens: a packet that arrives is answered by a reset, one that the rules drop by nothing."""
 
 
+LISTEN = """
+import socket, sys
+listener = socket.create_server(("", int(sys.argv[1])))
+print("listening", flush=True)
+connection = listener.accept()[0]
+while sent := connection.recv(100):
+    connection.sendall(sent)
+"""
+TALK = """
+import socket, sys
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=1)
+for line in sys.stdin:
+    connection.sendall(line.encode())
+    try:
+        print(connection.recv(100).decode(), end="", flush=True)
+    except TimeoutError:
+        print("nothing", flush=True)
+"""
+"""What is said comes back, line by line."""
+
+
 class Machines:
     """Two instances; the second one's group lets in, and the first one's lets out, what the test says."""
 
     def __init__(self, ec2):
         self.ec2 = ec2
         self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-        subnet = ec2.create_subnet(VpcId=self.vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+        self.subnet = ec2.create_subnet(VpcId=self.vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
         self.groups, self.instances, self.addresses = [], [], ["10.0.1.10", "10.0.1.20"]
         for name, address in zip(("from", "to"), self.addresses, strict=True):
             group = ec2.create_security_group(GroupName=name, Description="d", VpcId=self.vpc)["GroupId"]
-            made = run(ec2, SubnetId=subnet, SecurityGroupIds=[group], PrivateIpAddress=address)["InstanceId"]
+            made = run(ec2, SubnetId=self.subnet, SecurityGroupIds=[group], PrivateIpAddress=address)["InstanceId"]
             wait_for_state(ec2, made, "running")
             self.groups.append(group)
             self.instances.append(made)
 
-    def arrives(self, port=7300, wait=0.5):
+    def command(self, index, script, *arguments):
+        """The command that runs a script on an instance."""
+        return ["ip", "netns", "exec", self.instances[index], sys.executable, "-c", script, *map(str, arguments)]
+
+    def arrives(self, port=7300, wait=0.5, address=None):
         """Whether a connection of the first instance to the second one gets there."""
-        command = ["ip", "netns", "exec", self.instances[0], sys.executable, "-c", CONNECT]
-        done = subprocess.run(
-            [*command, self.addresses[1], str(port), str(wait)], capture_output=True, text=True, check=True
-        )
+        command = self.command(0, CONNECT, address or self.addresses[1], port, wait)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         return {"arrived": True, "dropped": False}[done.stdout.strip()]
+
+    def with_ipv6(self):
+        """Give both an IPv6 address; the addresses."""
+        block = self.ec2.associate_vpc_cidr_block(VpcId=self.vpc, AmazonProvidedIpv6CidrBlock=True)
+        block = block["Ipv6CidrBlockAssociation"]["Ipv6CidrBlock"].replace("/56", "/64")
+        self.ec2.associate_subnet_cidr_block(SubnetId=self.subnet, Ipv6CidrBlock=block)
+        found = self.ec2.describe_network_interfaces(Filters=filters(subnet_id=self.subnet))["NetworkInterfaces"]
+        interfaces = {one["PrivateIpAddress"]: one["NetworkInterfaceId"] for one in found}
+        return [
+            self.ec2.assign_ipv6_addresses(NetworkInterfaceId=interfaces[one], Ipv6AddressCount=1)[
+                "AssignedIpv6Addresses"
+            ][0]
+            for one in self.addresses
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -440,3 +477,48 @@ def test_packets_of_many_groups(ec2, machines):
     assert [machines.arrives(port, 0.2) for port in ports] == [False, *[True] * 5]
     modify(ec2, prefix_list, remove=["10.0.1.0/24"])
     assert [machines.arrives(port, 0.2) for port in ports] == [False] * 6
+
+
+def test_packets_of_ipv6(ec2, machines):
+    """A list of IPv6 opens to IPv6 alone, beside one of IPv4 in a rule of the same words."""
+    leaving, arriving = machines.groups
+    sender, receiver = machines.with_ipv6()
+    everywhere = {"IpProtocol": "-1", "Ipv6Ranges": [{"CidrIpv6": "::/0"}]}
+    ec2.authorize_security_group_egress(GroupId=leaving, IpPermissions=[everywhere])
+    four, six = new_list(ec2)["PrefixListId"], new_list(ec2, family="IPv6")["PrefixListId"]
+    permissions = [from_list(four, port=7330), from_list(six, port=7330)]
+    ec2.authorize_security_group_ingress(GroupId=arriving, IpPermissions=permissions)
+
+    def arriving_by():
+        return machines.arrives(7330), machines.arrives(7330, address=receiver)
+
+    assert arriving_by() == (False, False)
+    modify(ec2, six, add=[f"{sender}/128"])
+    assert arriving_by() == (False, True)
+    modify(ec2, four, add=["0.0.0.0/0"])
+    assert arriving_by() == (True, True)
+    modify(ec2, six, remove=[f"{sender}/128"], add=["2001:db8::/32"])
+    assert arriving_by() == (True, False)
+
+
+def test_connections(ec2, machines):
+    """An entry that goes takes no connection with it, not even one for every address: such a flow is tracked."""
+    prefix_list = new_list(ec2, "0.0.0.0/0")["PrefixListId"]
+    rule = [from_list(prefix_list, port=7340)]
+    ec2.authorize_security_group_ingress(GroupId=machines.groups[1], IpPermissions=rule)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    talk = machines.command(0, TALK, machines.addresses[1], 7340)
+    with subprocess.Popen(machines.command(1, LISTEN, 7340), **pipes) as listener:
+        assert listener.stdout.readline() == "listening\n"
+        talker = subprocess.Popen(talk, **pipes)
+
+        def say(word):
+            talker.stdin.write(f"{word}\n")
+            talker.stdin.flush()
+            return talker.stdout.readline().strip()
+
+        assert say("before") == "before"
+        modify(ec2, prefix_list, remove=["0.0.0.0/0"])
+        assert say("after") == "after"
+        assert not machines.arrives(7340)
+        talker.communicate()
