@@ -410,6 +410,7 @@ def machines(ec2):
     return Machines(ec2)
 
 
+@pytest.mark.slow
 def test_packets_in(ec2, machines):
     """Inbound rules follow the list's present version when the call is answered: entries, restored versions, rules."""
     source, group = f"{machines.addresses[0]}/32", machines.groups[1]
@@ -432,6 +433,7 @@ def test_packets_in(ec2, machines):
     assert not machines.arrives()
 
 
+@pytest.mark.slow
 def test_packets_out(ec2, machines):
     """The same for outbound rules; another list's entries are nothing to them."""
     leaving, arriving = machines.groups
@@ -462,6 +464,7 @@ def test_packets_out(ec2, machines):
     assert machines.arrives(7310)
 
 
+@pytest.mark.slow
 def test_packets_of_many_groups(ec2, machines):
     """One change of a list reaches every group whose rules name it."""
     prefix_list = new_list(ec2)["PrefixListId"]
@@ -479,6 +482,7 @@ def test_packets_of_many_groups(ec2, machines):
     assert [machines.arrives(port, 0.2) for port in ports] == [False] * 6
 
 
+@pytest.mark.slow
 def test_packets_of_ipv6(ec2, machines):
     """A list of IPv6 opens to IPv6 alone, beside one of IPv4 in a rule of the same words."""
     leaving, arriving = machines.groups
@@ -501,6 +505,7 @@ def test_packets_of_ipv6(ec2, machines):
     assert arriving_by() == (True, False)
 
 
+@pytest.mark.slow
 def test_connections(ec2, machines):
     """An entry that goes takes no connection with it, not even one for every address: such a flow is tracked."""
     prefix_list = new_list(ec2, "0.0.0.0/0")["PrefixListId"]
