@@ -210,15 +210,14 @@ def replace_route_table_association(call: Call) -> Outcome:
     before, subnet_id = _association(call)
     table = found(ROUTE_TABLE, world, call.parameters["RouteTableId"])
     _check_same_vpc(table, before.vpc_id, f"association {call.parameters['AssociationId']}")
-    answer = {"AssociationState": {"State": "associated"}}
     if subnet_id:
         after = replace(table, subnet_ids=(*table.subnet_ids, subnet_id))
         new_id, puts = association_id(after, subnet_id), (_taken_from(before, subnet_id), after)
     else:
         after = replace(table, main=True)
         new_id, puts = next(_associations(after))[0], (replace(before, main=False), after)
-    changed = call.change(*puts) if before.id != table.id else Outcome().change
-    return Outcome(answer | {"NewAssociationId": new_id}, changed)
+    answer = {"NewAssociationId": new_id, "AssociationState": {"State": "associated"}}
+    return Outcome(answer) if before.id == table.id else Outcome(answer, call.change(*puts))
 
 
 # -- describe ----------------------------------------------------------------------------------------------------------
