@@ -97,6 +97,8 @@ def _packet(**change):
         ({"ct_state": "established", "dport": 9}, "accept", []),
         ({"ct_state": "related", "dport": 9}, "accept", []),
         ({"ct_state": "invalid"}, "drop", ["invalid"]),
+        ({"ct_state": "invalid", "protocol": 1, "dport": 3}, "reject", ["snd_stop_endpoint"]),
+        ({"iif": "web-2", "saddr": "10.0.1.12", "ct_state": "invalid", "protocol": 1}, "drop", ["snd_stop_web-2"]),
         ({"saddr": CLIENT}, "drop", ["forged_source"]),
         ({"saddr": CLIENT, "ct_state": "established"}, "drop", ["forged_source"]),
         ({"saddr": CLIENT, "ct_state": "established", "ct_mark": 0x1ABCD}, "accept", []),

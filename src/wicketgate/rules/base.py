@@ -11,6 +11,7 @@ How a packet travels:
                         -> snd_<link>  the sender's outbound groups, each rule that matches: goto receive
                         -> receive -> rcv_<link>  the receiver's inbound groups, each rule that matches: accept
                         -> drop; what an endpoint sent is rejected instead, so that a refused dial fails at once
+                        of_no_flow: what connection tracking takes for invalid is dropped, but for ICMP
                         again: later packets of a flow that is untracked at a side, which is judged by its rules anew
     postrouting         counts what goes to an endpoint's interface
     input               router: what is never filtered (VPC User Guide, security groups), and nothing else
@@ -67,6 +68,8 @@ from wicketgate.rules.names import ENDPOINT_MARK_MASK, Direction, endpoint_mark,
 
 RAW, MANGLE, FILTER = -300, -150, 0
 DHCP, DHCP6, DNS, NTP = 67, 547, 53, 123
+
+ICMP, ICMPV6 = 1, 58
 
 NEIGHBOUR_DISCOVERY = (133, 135, 136)
 """ICMPv6 that the router hears: router solicitations, neighbour solicitations and advertisements (RFC 4861)."""
@@ -193,18 +196,29 @@ def _endpoint_flows(endpoints: Mapping[str, Endpoint]) -> dict[str, Chain]:
 
 def _forward(around: Surroundings) -> dict[str, Chain]:
     leaving = Rule((InterfaceIn("oif", "peerings"),), verdict=Jump("leaving"))
+    first = (
+        Rule((InterfaceIn("oif", "endpoints"),), (Count("to_endpoint"),), Drop()),
+        Rule(verdict=Dispatch("iif", "senders")),
+    )
     chains = {
         "forward": Chain(
             (
                 *((leaving,) if around.peers else ()),
                 Rule((CtConfirmed(), CtMark(0, names.UNTRACKED)), verdict=Accept()),
-                Rule((CtState(("invalid",)),), (Count("invalid"),), Drop()),
+                Rule((CtState(("invalid",)),), verdict=Goto("of_no_flow")),
                 Rule((CtConfirmed(),), verdict=Goto("again")),
-                Rule((InterfaceIn("oif", "endpoints"),), (Count("to_endpoint"),), Drop()),
-                Rule(verdict=Dispatch("iif", "senders")),
+                *first,
             ),
             Hook("forward", FILTER, "drop"),
         ),
+        # ICMP that is neither a request nor about a known flow begins none: it is judged packet by packet.
+        "of_no_flow": Chain(
+            (
+                *(Rule((Protocol(number),), verdict=Goto("by_itself")) for number in (ICMP, ICMPV6)),
+                Rule(statements=(Count("invalid"),), verdict=Drop()),
+            )
+        ),
+        "by_itself": Chain((*first, Rule(verdict=Drop()))),
         # A packet's sender is the flow's initiator in the original direction and its responder in the other.
         "again": Chain(
             (
