@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wicketgate.kernel import conntrack
+from wicketgate.kernel.outlines import outlines
 from wicketgate.model import FabricError, World
 from wicketgate.netd.flows import Reading
 from wicketgate.paths import Flow
@@ -23,6 +24,9 @@ _logger = logging.getLogger("wicketgate.netd")
 
 SECOND_LOOK_SECONDS: Final = 1.0
 """How much later the second look is: the gateways have acknowledged by then, or are being killed."""
+
+FEW: Final = 50
+"""Interfaces whose addresses are looked for in every connection, rather than every connection be read."""
 
 _WHOLE: Final = ("settings", "vpcs", "subnets", "peerings", "route_tables")
 """Fields of the World of which any change has every connection looked at."""
@@ -37,6 +41,18 @@ class Touched:
 
     def __or__(self, other: Touched) -> Touched:
         return Touched(self.interfaces | other.interfaces, self.everything or other.everything)
+
+    def addresses(self, world: World) -> list[str] | None:
+        """Addresses of which one occurs in every such connection; None when there are none such, or too many.
+
+        An endpoint's connections may bear a client's address in place of its own.
+        """
+        if self.everything or len(self.interfaces) > FEW:
+            return None
+        if any(world.endpoint_of_interface(one) is not None for one in self.interfaces):
+            return None
+        found = [world.interface(one) for one in self.interfaces]
+        return [address for eni in found if eni is not None for address in eni.addresses]
 
     def concerns(self, flow: Flow) -> bool:
         """Whether a flow has to be judged anew."""
@@ -116,15 +132,25 @@ class Revocation:
                 _logger.error("revocation in %s: %s", vpc_id, error)
 
     def _look(self, world: World, vpc_id: str, what: Touched, *, endpoints: bool) -> None:
-        reading = Reading(world, vpc_id)
+        reading, judged = Reading(world, vpc_id), dict[bytes, bool | None]()
         doomed = []
-        for entry in conntrack.dump(vpc_id):
-            flow = reading.flow(entry)
-            if flow is None:
+        for outline in outlines(vpc_id, what.addresses(world)):
+            if outline.shape not in judged:
+                judged[outline.shape] = self._passes(world, reading.flow(outline.entry), what, endpoints=endpoints)
+            passes = judged[outline.shape]
+            if passes is None:
                 self.unknown += 1
-            elif what.concerns(flow) and (endpoints or world.endpoint_of_interface(flow.sender.id) is None):
-                failure = standing(world, flow).failure
-                if failure is not None:
-                    doomed.append(entry)
-                    _logger.info("%s: %s -> %s cut: %s", vpc_id, flow.source_address, flow.destination, failure.reason)
+            elif not passes:
+                doomed.append(outline.entry)
         self.cut += conntrack.delete(vpc_id, *doomed)
+
+    def _passes(self, world: World, flow: Flow | None, what: Touched, *, endpoints: bool) -> bool | None:
+        """Whether a connection may go on; None when nobody knows."""
+        if flow is None:
+            return None
+        if not what.concerns(flow) or (not endpoints and world.endpoint_of_interface(flow.sender.id) is not None):
+            return True
+        failure = standing(world, flow).failure
+        if failure is not None:
+            _logger.info("cut: %s to %s: %s", flow.source_address, flow.destination, failure.reason)
+        return failure is None
