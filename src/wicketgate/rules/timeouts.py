@@ -102,7 +102,8 @@ def _udp(made: Timeouts, stream: int, wanted: dict[int, set[str]]) -> Iterator[R
         yield Rule((InterfaceIn(side, LONGER, negate=True),), shortest, Goto("timed"))
     for value in sorted(wanted):
         yield from _either(f"udp_{value}", _udp_object(made, stream, value))
-    yield Rule(statements=shortest)  # a peering link on both sides: nobody's business, and nobody's flow
+    if shortest:  # nft knows no rule without a word
+        yield Rule(statements=shortest)  # a peering link on both sides: nobody's business, and nobody's flow
 
 
 def _udp_object(made: Timeouts, stream: int, value: int) -> tuple[SetTimeout, ...]:
