@@ -146,7 +146,16 @@ def _rules(world: World, group: SecurityGroup, rule: SecurityGroupRule) -> Itera
         yield Rule(protocol, verdict=Jump(names.list_chain(direction, rule.prefix_list_id)), comment=rule.id)
         return
     for peer in _peers(world, group, rule):
-        yield Rule((*peer, *protocol), verdict=PASSED[direction], comment=rule.id)
+        if _of_one_family((*peer, *protocol)):
+            yield Rule((*peer, *protocol), verdict=PASSED[direction], comment=rule.id)
+
+
+def _of_one_family(matches: Iterable[Match]) -> bool:
+    """Whether they can hold at once. nft(8) leaves ICMP's family out where an address has said one, so that a rule for
+    ICMP and IPv6 addresses would match ICMP carried in IPv6."""
+    versions = {_version(one.network) for one in matches if isinstance(one, Address)}
+    versions |= {one.version for one in matches if isinstance(one, Family | Icmp | PairIn)}
+    return len(versions) <= 1
 
 
 def _peers(world: World, group: SecurityGroup, rule: SecurityGroupRule) -> Iterator[tuple[Match, ...]]:
