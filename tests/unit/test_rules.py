@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.net.random_worlds import A, B, random_plans, random_world
+from tests.net.small_changes import FOLLOWED, edited
 from tests.net.worlds import CLIENT, VPC, preserving, rule, sg, world
 from wicketgate import rules
-from wicketgate.model import Change, ConnectionTracking, WorldError, apply_change
 from wicketgate.paths import covering, judge_flow, tracking
 from wicketgate.paths.routes import hop
 from wicketgate.rules import ir
@@ -200,81 +200,6 @@ def test_fingerprint_tells_rulesets_apart():
     assert rules.fingerprint(one) == rules.fingerprint(same) != rules.fingerprint(other)
 
 
-def _replaced(random, things, **change):
-    """One of some resources with a change."""
-    one = random.choice(things)
-    return (msgspec.structs.replace(one, **{name: made(one) for name, made in change.items()}),)
-
-
-def _regrouped(random, made, eni):
-    vpc = made.vpc_of_subnet(eni.subnet_id).id
-    there = [group.id for group in made.groups if group.vpc_id == vpc]
-    return tuple(random.sample(there, random.randint(1, len(there))))
-
-
-def _fewer(random, things):
-    return tuple(random.sample(things, random.randint(0, len(things))))
-
-
-EDITS = {
-    "rules of a group": lambda random, made: _replaced(
-        random, made.groups, rules=lambda one: _fewer(random, one.rules)
-    ),
-    "rules of another": lambda random, made: _replaced(
-        random,
-        made.groups,
-        rules=lambda one: random.choice([two for two in made.groups if two.vpc_id == one.vpc_id]).rules,
-    ),
-    "entries": lambda random, made: _replaced(
-        random, made.prefix_lists, entries=lambda one: _fewer(random, one.entries)
-    ),
-    "groups of an interface": lambda random, made: _replaced(
-        random, made.interfaces, group_ids=lambda one: _regrouped(random, made, one)
-    ),
-    "further addresses": lambda random, made: _replaced(
-        random, made.interfaces, secondary_ip_addresses=lambda one: one.secondary_ip_addresses[1:]
-    ),
-    "IPv6 addresses": lambda random, made: _replaced(
-        random, made.interfaces, ipv6_addresses=lambda one: tuple(reversed(one.ipv6_addresses))[:1]
-    ),
-    "tags": lambda random, made: _replaced(random, made.interfaces, tags=lambda _: {"a": str(random.random())}),
-    "source check": lambda random, made: _replaced(random, made.interfaces, source_dest_check=lambda _: False),
-    "time-outs": lambda random, made: _replaced(
-        random,
-        made.interfaces,
-        connection_tracking=lambda _: ConnectionTracking(
-            tcp_established=random.randint(60, 70), udp=random.randint(30, 33)
-        ),
-    ),
-    "peering": lambda random, made: _replaced(
-        random, made.peerings, status=lambda _: random.choice(["active", "deleted"])
-    ),
-    "endpoint": lambda random, made: _replaced(
-        random, made.endpoints, preserve_client_ip=lambda one: not one.preserve_client_ip
-    ),
-    "another group": lambda random, made: (
-        msgspec.structs.replace(random.choice(made.groups), id=f"sg-{random.randrange(10**9):017x}", name="new"),
-    ),
-}
-FOLLOWED = {"rules of a group", "rules of another", "entries", "groups of an interface", "further addresses", "tags"}
-"""Edits whose rulesets are made from the one before, part by part."""
-
-
-def _edited(made, random):
-    """The World after one to three small changes, and which they were."""
-    chosen = (
-        random.sample(sorted(EDITS), random.randint(1, 3))
-        if random.random() < 0.7
-        else [random.choice(sorted(FOLLOWED))]
-    )
-    for name in chosen:
-        try:
-            made = apply_change(made, Change(puts=EDITS[name](random, made)))
-        except WorldError:
-            continue  # one address too few, or a group that lies elsewhere
-    return made, set(chosen)
-
-
 @settings(max_examples=80, deadline=None)
 @given(worlds(), seeds())
 def test_incremental_compilation_is_the_whole_one(made, random):
@@ -282,7 +207,7 @@ def test_incremental_compilation_is_the_whole_one(made, random):
     lead from one to the other leave exactly the new fingerprint."""
     rulesets = {vpc_id: rules.compile_vpc(made, vpc_id) for vpc_id in (A, B)}
     for _ in range(6):
-        other, edits = _edited(made, random)
+        other, edits = edited(random, made)
         for vpc_id, ruleset in rulesets.items():
             rules.fingerprint(ruleset)
             derived, whole = (rules.compile_vpc(other, vpc_id, before) for before in ((made, ruleset), None))

@@ -168,6 +168,8 @@ def _endpoint_flows(endpoints: Mapping[str, Endpoint]) -> dict[str, Chain]:
         "from_endpoint": Chain(
             (
                 *(Rule((InterfaceIs("iif", link),), (Count(f"from_{link}"),)) for link in endpoints),
+                # Neighbour discovery, which is of no flow; the source check has seen to it that it goes no further.
+                Rule((Address("saddr", names.LINK_LOCAL6),), verdict=Accept()),
                 *(
                     Rule(
                         (
