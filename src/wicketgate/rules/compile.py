@@ -92,9 +92,7 @@ def _whole(world: World, vpc_id: str, before: tuple[World, Ruleset] | None) -> R
     }
     timeouts = compile_timeouts(interfaces, peers)
     base = base_chains(Surroundings(vpc, endpoints, peers, timeouts.jump))
-    of_interfaces: dict[str, Chain] = {}
-    for eni in interfaces:
-        of_interfaces |= chains_of_interface(eni, endpoints.get(eni.link))
+    of_interfaces = _chains_of_interfaces(interfaces, endpoints, before)
     group_chains = _chains_of_groups(world, groups, before)
     free = {eni.link for eni in interfaces if not eni.source_dest_check}
     preserving = {link for link, endpoint in endpoints.items() if endpoint.preserve_client_ip or link in free}
@@ -148,6 +146,23 @@ def _chains_of_groups(
             }
         else:
             chains |= of_groups.chains_of_group(world, group)
+    return chains
+
+
+def _chains_of_interfaces(
+    interfaces: Iterable[NetworkInterface], endpoints: Mapping[str, Endpoint], before: tuple[World, Ruleset] | None
+) -> dict[str, Chain]:
+    """Chains of interfaces, which depend on nothing but the interface and its endpoint: as of groups."""
+    known, there = (World(), {}) if before is None else (before[0], before[1].chains)
+    chains: dict[str, Chain] = {}
+    for eni in interfaces:
+        sender, receiver, refuse = f"snd_{eni.link}", f"rcv_{eni.link}", f"refuse_{eni.link}"
+        endpoint = endpoints.get(eni.link)
+        same = known.interface(eni.id) is eni and known.endpoint_of_interface(eni.id) is endpoint
+        if same and sender in there:
+            chains |= {name: there[name] for name in (sender, receiver, *((refuse,) if endpoint else ()))}
+        else:
+            chains |= chains_of_interface(eni, endpoint)
     return chains
 
 
