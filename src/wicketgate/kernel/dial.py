@@ -40,6 +40,10 @@ def dial(
             if used != source:
                 # Broadcast, multicast and 0.0.0.0 are silently replaced by the kernel; never lie to the target.
                 raise OSError(errno.EADDRNOTAVAIL, f"the kernel used {used} in place of {source}")
+        if family == socket.AF_INET6 and result == errno.EINPROGRESS:
+            # A refusal that came back inside connect() makes IPv4's socket readable, but of IPv6's it is kept as a soft
+            # error, which nobody would hear of before the next SYN, a second later.
+            result = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or result
     except OSError:
         sock.close()
         raise

@@ -58,6 +58,7 @@ _GENERAL: Final = {
     errno.ETIMEDOUT: "timed out",
     errno.EHOSTUNREACH: "no route",
     errno.ENETUNREACH: "no route",
+    errno.EACCES: "no route",  # IPv6's word for what IPv4 calls EHOSTUNREACH: administratively prohibited (RFC 4443)
     errno.ECONNRESET: "connection reset",
 }
 
@@ -66,6 +67,7 @@ _KNOWING: Final = {
     errno.ETIMEDOUT: "no answer from {address} within {timeout:g} s, although routes and rules pass",
     errno.EHOSTUNREACH: "no route to {address}, although routes and rules pass: the host is down or rejects",
     errno.ENETUNREACH: "no route from the endpoint to {address}",
+    errno.EACCES: "no route to {address}, although routes and rules pass: the host rejects",
     errno.ECONNRESET: "connection reset by {address} while connecting",
 }
 
