@@ -47,6 +47,7 @@ OTHER: dict[str, Any] = {
     "unpreservable_client": "endpoint-address",
     "preserve_client_ipv6": True,
     "revocation": "immediate",
+    "rule_counters": False,
     "groups_per_interface": 6,
     "rules_per_interface": 1001,
 }

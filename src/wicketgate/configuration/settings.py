@@ -168,6 +168,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             '"aws" or "immediate"',
         ),
     ] = "aws"
+    rule_counters: Annotated[
+        bool,
+        _setting(
+            "Whether it is counted what each security group rule lets through (wicketgate rules --counters).\n"
+            "It costs a microsecond for each new connection, and netd some ten.",
+            "true or false",
+        ),
+    ] = True
 
     endpoints_per_region: Annotated[int, _count("EC2 Instance Connect Endpoints in all.", last=4095)] = 5
     endpoints_per_vpc: Annotated[int, _count("EC2 Instance Connect Endpoints in one VPC.", last=4095)] = 1

@@ -25,6 +25,7 @@ SO_MEMINFO, SK_MEMINFO_DROPS = 55, 8
 
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _CUT_OUT: Final = frozenset({conntrack.CTA_PROTO_SRC_PORT, conntrack.CTA_PROTO_ICMP_ID, conntrack.CTA_PROTO_ICMPV6_ID})
+_COUNTERS: Final = frozenset({conntrack.CTA_COUNTERS_ORIG, conntrack.CTA_COUNTERS_REPLY})
 _NUMBER_SIZE: Final = 8
 """Bytes of the protocol's number, which comes first, with its header and padding."""
 
@@ -46,8 +47,13 @@ class Outline(NamedTuple):
     @property
     def counts(self) -> tuple[int, int]:
         """Packets and bytes of both directions so far; 0 unless nf_conntrack_acct is 1."""
-        entry = self.entry
-        return entry.packets + entry.reply_packets, entry.octets + entry.reply_octets
+        packets = octets = 0
+        for kind, _, value in conntrack._attributes(self.data):
+            if kind in _COUNTERS:
+                there = {kind: value for kind, _, value in conntrack._attributes(value)}
+                packets += int.from_bytes(there.get(conntrack.CTA_COUNTERS_PACKETS, b""), "big")
+                octets += int.from_bytes(there.get(conntrack.CTA_COUNTERS_BYTES, b""), "big")
+        return packets, octets
 
 
 class Happening(NamedTuple):

@@ -447,3 +447,5 @@ class Settings(Struct, frozen=True, kw_only=True):
     revocation: Literal["aws", "immediate"] = "aws"
     """What a change does to connections that it no longer allows: tracked ones go on, as at AWS, or are cut at once.
     A VPC's tag `wicketgate:revocation` overrides it there."""
+    rule_counters: bool = True
+    """Whether it is counted what each rule lets through. Costs a microsecond for each new connection."""

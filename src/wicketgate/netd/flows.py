@@ -20,9 +20,9 @@ class Reading:
         self._vpc_id = vpc_id
         self._peers = [one.other(vpc_id) for one in world.active_peerings(vpc_id)]
         self._endpoints = {
-            rules.endpoint_mark(endpoint): eni
-            for eni in world.interfaces_of_vpc(vpc_id)
-            if (endpoint := world.endpoint_of_interface(eni.id)) is not None
+            rules.endpoint_mark(endpoint): world.interface(endpoint.interface_id)
+            for endpoint in world.endpoints
+            if world.vpc_of_subnet(endpoint.subnet_id).id == vpc_id
         }
 
     def flow(self, entry: Entry) -> Flow | None:

@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import msgspec
 from wicketgate import ipc
 from wicketgate.kernel.dial import dial
 from wicketgate.kernel.fabric import Fabric
+from wicketgate.kernel.outlines import Happenings
 from wicketgate.model import CONNECTABLE_STATES, Endpoint, FabricError, World, WorldError
-from wicketgate.netd import listeners
+from wicketgate.netd import asking, listeners
+from wicketgate.netd.counters import Counters
 from wicketgate.netd.reuse import UrlMemory
 from wicketgate.netd.revocation import Revocation
 from wicketgate.netd.slots import Slots
@@ -68,21 +71,42 @@ class Netd:
                 metadata = socket.socket(fileno=descriptor)
                 metadata.setblocking(False)
                 selector.register(metadata, selectors.EVENT_READ, metadata)
+            counters = self._counters(selector)
+            asked = asking.listen(Path(self.config.state_directory))
+            selector.register(asked, selectors.EVENT_READ, lambda: asking.answer(asked, self._told(counters)))
             while True:
-                for key, _ in selector.select(self.revocation.timeout(time.monotonic())):
+                now = time.monotonic()
+                owed = [one for one in (self.revocation.timeout(now), counters.timeout(now)) if one is not None]
+                for key, _ in selector.select(min(owed, default=None)):
                     if key.data is None:
                         try:
-                            self._read_world(feed)
+                            self._read_world(feed, counters)
                         except EOFError:
+                            counters.close()
                             return
+                    elif callable(key.data):
+                        key.data()
                     elif key.fd in self.config.metadata_fds:
                         listeners.serve(key.data, self.world)
                     else:
                         self._serve(key.data, slots)
                 self.revocation.look_again(self.world, time.monotonic())
+                counters.write(time.monotonic())
 
-    def _read_world(self, feed: socket.socket) -> None:
+    def _counters(self, selector: selectors.BaseSelector) -> Counters:
+        def watch(happenings: Happenings, read: Callable[[], None]) -> None:
+            selector.register(happenings, selectors.EVENT_READ, read)
+
+        file = Path(self.config.state_directory) / "rule-counters.json"
+        return Counters(file, time.time(), watch=watch, unwatch=selector.unregister)
+
+    def _told(self, counters: Counters) -> asking.Answer:
+        counted = self.world.settings.rule_counters
+        return asking.Answer(world=self.world, totals=counters.present() if counted else None)
+
+    def _read_world(self, feed: socket.socket, counters: Counters) -> None:
         data = ipc.read_frame(feed)
+        counters.catch_up()
         try:
             world = ipc.updated(self.world, data)
             self.fabric.apply(world)
@@ -91,6 +115,7 @@ class Netd:
             feed.sendall(ipc.failure(f"{error}{self._put_back()}"))
             return
         self.world = world
+        counters.follow(world)
         feed.sendall(ipc.acknowledgement(world.revision))
 
     def _put_back(self) -> str:
@@ -144,7 +169,7 @@ class Netd:
             raise _Refused("endpoint", f"{request.endpoint_id} {state}")
         reason = target_refusal(world, endpoint, request.address) or _port_refusal(world, request.port)
         if reason is not None:
-            raise _Refused("target", reason)
+            raise _Refused("target", str(reason))
         target = str(parse_address(request.address))
         client = self._client_address(endpoint, request.client_address, target)
         now = time.time()

@@ -1,0 +1,180 @@
+"""What the rules let through: counted exactly, credited to every rule that covers, kept over a restart of netd."""
+
+import json
+import os
+import select
+import socket
+import time
+
+import msgspec
+import pytest
+
+from tests.net.test_netd import Process
+from tests.net.test_revocation import Live, carries
+from tests.net.worlds import VPC, rule, world
+from wicketgate.kernel import conntrack, netns
+from wicketgate.model import Settings
+from wicketgate.netd.asking import ask
+
+OUT = rule("out", "-1", (-1, -1), "10.0.0.0/16")
+FROM_ENDPOINT = rule("in", "tcp", (22, 22), "sg:endpoint")
+FROM_CLIENTS = rule("in", "tcp", (80, 80), "sg:client")
+WEB = rule("in", "tcp", (1, 100), "10.0.1.0/24")
+DNS = rule("in", "udp", (53, 53), "10.0.1.0/24")
+NEVER = rule("in", "tcp", (9, 9), "0.0.0.0/0")
+TO_SERVER = rule("out", "tcp", (22, 22), "sg:server")
+GROUPS = {
+    "endpoint": [TO_SERVER],
+    "client": [OUT],
+    "server": [FROM_ENDPOINT, FROM_CLIENTS, DNS, NEVER],
+    "wide": [WEB],
+}
+MEMBERS = {"a": ["client"], "b": ["server", "wide"], "c": ["client"]}
+SERVER = "10.0.1.12"
+
+
+@pytest.fixture
+def live(tmp_path, fabric):
+    """A netd over the World of this module."""
+    process = Process(tmp_path)
+    try:
+        yield Live(process, world(GROUPS, MEMBERS))
+    finally:
+        process.stop()
+
+
+def connections(directory):
+    """Rule id -> connections, without zeros."""
+    return {key: one.connections for key, one in ask(directory).totals.rules.items() if one.connections}
+
+
+def ended(live, directory):
+    """The totals once no TCP connection stands: forgotten ones end for conntrack as well."""
+    conntrack.delete(VPC, *conntrack.dump(VPC))
+    return ask(directory).totals
+
+
+def test_every_covering_rule_is_credited_once_for_a_connection(live, tmp_path):
+    """Both rules that cover, at both ends; none that does not; refused attempts nowhere; packets are no connections."""
+    for number in (1, 2, 3):
+        with live.stream("a") as (ours, theirs):
+            assert carries(ours, theirs)
+            assert carries(ours, theirs)
+        assert connections(tmp_path) == {OUT.id: number, FROM_CLIENTS.id: number, WEB.id: number}
+    with netns.entered(live._namespace("a")), socket.socket() as refused:
+        refused.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            refused.connect((SERVER, 200))
+    assert connections(tmp_path) == {OUT.id: 3, FROM_CLIENTS.id: 3, WEB.id: 3}
+    with live.tunnel() as (ours, theirs):
+        assert carries(ours, theirs)
+        expected = {OUT.id: 3, FROM_CLIENTS.id: 3, WEB.id: 4, TO_SERVER.id: 1, FROM_ENDPOINT.id: 1}
+        assert connections(tmp_path) == expected
+    totals = ask(tmp_path).totals
+    assert (totals.lost_events, totals.uncredited) == (0, 0)
+    assert NEVER.id not in totals.rules
+
+
+def test_bytes_are_those_of_the_ip_packets(live, tmp_path):
+    """One datagram each way, 28 bytes of headers each: live while the connection stands, then final."""
+    with netns.entered(live._namespace("b")):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with netns.entered(live._namespace("a")):
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with server, client:
+        server.bind(("0.0.0.0", 53))
+        client.connect((SERVER, 53))
+        client.send(b"x" * 100)
+        assert select.select([server], [], [], 1)[0]
+        server.sendto(b"y" * 300, server.recvfrom(200)[1])
+        assert select.select([client], [], [], 1)[0]
+        tally = ask(tmp_path).totals.rules[DNS.id]
+        assert (tally.connections, tally.packets, tally.octets) == (1, 0, 0)
+        assert (tally.live, tally.live_packets, tally.live_octets) == (1, 2, 456)
+        tally = ended(live, tmp_path).rules[DNS.id]
+        assert (tally.connections, tally.packets, tally.octets, tally.live) == (1, 2, 456, 0)
+
+
+def test_what_began_before_a_change_is_credited_as_it_began(live, tmp_path):
+    """Its rule is narrowed and another one added while it stands, and right after it began."""
+    with live.stream("a") as (ours, theirs):
+        live.rules("server", FROM_ENDPOINT, NEVER, rule("in", "tcp", (80, 80), "10.0.0.0/8"))
+        assert carries(ours, theirs)
+        assert connections(tmp_path) == {OUT.id: 1, WEB.id: 1}  # a rule that is gone is shown no more
+    totals = ended(live, tmp_path)
+    assert totals.rules[WEB.id].octets > 0
+    assert set(totals.rules) == {OUT.id, WEB.id}
+
+
+def test_totals_outlive_netd(live, tmp_path):
+    """Written within a second, read again; a connection that stands is credited when it ends, and not counted anew."""
+    with live.stream("a") as (ours, theirs):
+        deadline = time.monotonic() + 3
+        file = tmp_path / "rule-counters.json"
+        while not file.exists() or WEB.id not in json.loads(file.read_text())["rules"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        live.restart(tmp_path)
+        live.enforce(live.world)
+        assert connections(tmp_path) == {OUT.id: 1, FROM_CLIENTS.id: 1, WEB.id: 1}
+        assert carries(ours, theirs)
+    assert ended(live, tmp_path).rules[WEB.id].octets > 0
+    assert connections(tmp_path)[WEB.id] == 1
+
+
+def test_a_broken_file_is_no_reason_to_stay_down(live, tmp_path):
+    """Counting begins anew."""
+    live.process.process.kill()
+    live.process.process.wait()
+    (tmp_path / "rule-counters.json").write_text("{")
+    live.restart(tmp_path)
+    live.enforce(live.world)
+    with live.stream("a"):
+        assert connections(tmp_path)[WEB.id] == 1
+
+
+def test_it_can_be_turned_off(live, tmp_path):
+    """No listener then, and no totals."""
+    live.enforce(msgspec.structs.replace(live.world, settings=Settings(rule_counters=False)))
+    with live.stream("a"):
+        assert ask(tmp_path).totals is None
+    live.enforce(msgspec.structs.replace(live.world, settings=Settings()))
+    with live.stream("c"):
+        assert connections(tmp_path) == {OUT.id: 1, FROM_CLIENTS.id: 1, WEB.id: 1}
+
+
+def test_the_router_itself_is_nobodys_rule(live, tmp_path):
+    """Instance metadata is let in whatever the groups say, and credited to none."""
+    with netns.entered(VPC):
+        metadata = socket.create_server(("169.254.169.254", 80))
+    with metadata, netns.entered(live._namespace("a")), socket.socket() as client:
+        client.settimeout(1)
+        client.connect(("169.254.169.254", 80))
+    totals = ask(tmp_path).totals
+    assert (connections(tmp_path), totals.elsewhere) == ({}, 1)
+
+
+def test_a_storm_is_counted_or_said_to_be_lost(live, tmp_path):
+    """Tens of thousands of connections faster than they are read: counted and lost together are all of them."""
+    with netns.entered(live._namespace("a")):
+        socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(200)]
+    os.kill(live.process.process.pid, 19)
+    try:
+        for sock in socks:
+            for port in range(100):
+                sock.sendto(b"x", (SERVER, 5300 if port else 53))
+                sock.sendto(b"x", ("10.0.1.13", 1 + port))
+    finally:
+        os.kill(live.process.process.pid, 18)
+        for sock in socks:
+            sock.close()
+    totals = ask(tmp_path).totals
+    assert totals.rules[DNS.id].connections + totals.lost_events == 200
+
+
+def test_who_asks_and_goes_does_no_harm(live, tmp_path):
+    """Many who do not wait for the answer."""
+    for _ in range(40):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.connect(str(tmp_path / "ask.sock"))
+    assert ask(tmp_path).world.revision == live.world.revision
