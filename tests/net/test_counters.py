@@ -4,6 +4,8 @@ import json
 import os
 import select
 import socket
+import subprocess
+import sys
 import time
 
 import msgspec
@@ -11,7 +13,7 @@ import pytest
 
 from tests.net.test_netd import Process
 from tests.net.test_revocation import Live, carries
-from tests.net.worlds import VPC, rule, world
+from tests.net.worlds import VPC, rule, sg, world
 from wicketgate.kernel import conntrack, netns
 from wicketgate.model import Settings
 from wicketgate.netd.asking import ask
@@ -170,6 +172,64 @@ def test_a_storm_is_counted_or_said_to_be_lost(live, tmp_path):
             sock.close()
     totals = ask(tmp_path).totals
     assert totals.rules[DNS.id].connections + totals.lost_events == 200
+
+
+@pytest.fixture
+def command(live, tmp_path):
+    """`wicketgate rules` for this netd."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "netd").symlink_to(tmp_path)
+
+    def run(*words):
+        words = [sys.executable, "-m", "wicketgate.cli", "rules", "--directory", str(tmp_path / "state"), *words]
+        return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+
+    return run
+
+
+def test_the_groups_in_force_as_a_table(live, command):
+    """Members with their addresses and owners, rules with names of groups; nothing about counts unless asked."""
+    live.rules("wide")
+    done = command()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    server, client = sg("server"), sg("client")
+    assert [server, "server", f"({VPC})"] in lines
+    assert ["eni-00000000000000012", SERVER, live._namespace("b"), "b"] in lines
+    assert [FROM_CLIENTS.id, "inbound", "tcp", "80", client, "(client)"] in lines
+    assert [OUT.id, "outbound", "all", "all", "10.0.0.0/16"] in lines
+    assert ["no", "rules:", "nothing", "passes"] in lines
+    assert lines[-1] == ["Revision", f"{live.world.revision}."]
+    assert "CONNECTIONS" not in done.stdout
+
+
+def test_counts_beside_the_rules(live, command, tmp_path):
+    """The numbers that netd has, what they mean, and zero for a rule that let nothing through."""
+    with live.stream("a") as (ours, theirs):
+        assert carries(ours, theirs)
+        live_octets = ask(tmp_path).totals.rules[WEB.id].live_octets
+        done = command("--counters", "--group", "server")
+        lines = [line.split() for line in done.stdout.splitlines()]
+        (counted,) = [line for line in lines if line[:1] == [FROM_CLIENTS.id]]
+        assert counted[6:9] == ["1", "0", "0"]
+        assert (counted[9], counted[11]) == ("1", str(live_octets))
+        assert [line[5:] for line in lines if line[:1] == [NEVER.id]] == [["0"] * 6]
+        assert "every rule that covers its first packet" in done.stdout
+        assert "0 beginnings or ends that came too fast" in done.stdout
+        assert WEB.id not in done.stdout
+        (shown,) = json.loads(command("--counters", "--group", sg("wide"), "--json").stdout)["groups"]
+        assert shown["rules"][0]["counters"]["connections"] == 1
+
+
+def test_what_cannot_be_shown_is_said(live, command, tmp_path):
+    """An unknown group; nothing counted; no netd."""
+    assert "there is no security group sg-none" in command("--group", "sg-none").stderr
+    live.enforce(msgspec.structs.replace(live.world, settings=Settings(rule_counters=False)))
+    assert "rule_counters is false" in command("--counters").stderr
+    assert command().returncode == 0
+    (tmp_path / "ask.sock").unlink()
+    done = command()
+    assert (done.returncode, "is wicketgate serving with this state directory?" in done.stderr) == (1, True)
 
 
 def test_who_asks_and_goes_does_no_harm(live, tmp_path):
