@@ -46,8 +46,10 @@ METADATA_UID = 64914
 """The same for instance metadata, which owns nothing."""
 IDENTITIES = frozenset({"user", "user-group", "role", "policy", "access-key"})
 """Kinds that only those need to know who decide by them."""
-NETD_NEEDS_NOT = IDENTITIES | {"pushed-key", "prefix-list-version"}
-GATEWAY_NEEDS_NOT = frozenset({"pushed-key", "prefix-list-version"})
+INSIGHTS = frozenset({"network-insights-path", "network-insights-analysis"})
+"""Kinds that only the API process has a use for."""
+NETD_NEEDS_NOT = IDENTITIES | INSIGHTS | {"pushed-key", "prefix-list-version"}
+GATEWAY_NEEDS_NOT = INSIGHTS | {"pushed-key", "prefix-list-version"}
 ACKNOWLEDGE_SECONDS = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
 START_SECONDS = 60.0
@@ -577,10 +579,15 @@ class Serve:
                 )
             )
         command = self._metadata_command(theirs.fileno())
-        self.children.append(Child("metadata", command, [theirs.fileno()], logs / "metadata.log", self.environment))
+        log = logs / "metadata.log"
+        self.children.append(
+            Child("metadata", command, [theirs.fileno()], log, self.environment, hidden=INSIGHTS),
+        )
         for one in self.companions:
             log = logs / f"{one.name}.log"
-            child = Child(one.name, one.command, list(one.inherited), log, one.environment, one.required, IDENTITIES)
+            child = Child(
+                one.name, one.command, list(one.inherited), log, one.environment, one.required, IDENTITIES | INSIGHTS
+            )
             self.children.append(child)
 
     def _api_command(self, listener: socket.socket, audit: list[int]) -> Callable[[int], list[str]]:

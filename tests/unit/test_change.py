@@ -15,6 +15,8 @@ from wicketgate.model import (
     Endpoint,
     Instance,
     ManagedPolicy,
+    NetworkInsightsAnalysis,
+    NetworkInsightsPath,
     NetworkInterface,
     PolicyVersion,
     PrefixList,
@@ -55,6 +57,8 @@ FIELDS = {
     "prefix-list-version": "prefix_list_versions",
     "vpc-peering-connection": "peerings",
     "route-table": "route_tables",
+    "network-insights-path": "insights_paths",
+    "network-insights-analysis": "insights_analyses",
 }
 
 
@@ -168,6 +172,13 @@ class _Maker:
             routes=tuple(Route(destination=one, peering_id="pcx-0") for one in destinations),
         )
 
+    def insights_path(self):
+        return NetworkInsightsPath(id=self._any("nip", 3), source=self._any("i", 3), protocol="tcp")
+
+    def insights_analysis(self):
+        path = self._there("insights_paths", "nip", 3)
+        return NetworkInsightsAnalysis(id=self._any("nia", 3), path_id=path, path_found=self.random.random() < 0.5)
+
     def user(self):
         name = self._any("user", 3)
         return User(
@@ -209,6 +220,7 @@ class _Maker:
             + [self.user, self.user_group, self.role, self.managed_policy]
             + [self.access_key, self.pushed_key, self.settings]
             + [self.prefix_list, self.prefix_list_version, self.peering, self.route_table]
+            + [self.insights_path, self.insights_analysis, self.insights_analysis]
         )
         self.world = world
         puts = [self.random.choice(makers)() for _ in range(self.random.choice([0, 1, 1, 1, 2, 3]))]
@@ -240,6 +252,8 @@ def _rich():
         instances=(Instance(id="i-0", interface_id="eni-0"),),
         prefix_lists=(PrefixList(id="pl-0", name="n", address_family="IPv4", max_entries=2),),
         endpoints=(Endpoint(id="eice-0", subnet_id="subnet-1", interface_id="eni-1", dns_name="door"),),
+        insights_paths=(NetworkInsightsPath(id="nip-0", source="i-0", protocol="tcp"),),
+        insights_analyses=(NetworkInsightsAnalysis(id="nia-0", path_id="nip-0", path_found=True),),
         users=(User(name="user-0", id="AIDA", groups=("group-0",), attached=("arn-0",)),),
         user_groups=(UserGroup(name="group-0", id="AGPA"),),
         managed_policies=(
@@ -316,7 +330,8 @@ def test_incremental_check_is_the_whole_check():
     # A kind that is never accepted, or never refused, would prove nothing.
     assert min(seen[kind] for kind in [*KINDS, *(f"-{kind}" for kind in FIELDS)]) >= 20, seen
     assert min(refused[kind] for kind in ("subnet", "security-group", "network-interface", "-vpc", "-subnet")) >= 50
-    assert min(refused[f"-{kind}"] for kind in ("security-group", "network-interface", "user", "policy")) >= 20
+    kinds = ("security-group", "network-interface", "user", "policy", "network-insights-path")
+    assert min(refused[f"-{kind}"] for kind in kinds) >= 20
 
 
 def test_untouched_resources_and_look_ups_are_shared():

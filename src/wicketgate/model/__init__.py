@@ -15,6 +15,7 @@ from wicketgate.model.errors import (
     WicketgateError,
     WorldError,
 )
+from wicketgate.model.insights import HeaderFilter, NetworkInsightsAnalysis, NetworkInsightsPath
 from wicketgate.model.resources import (
     CONNECTABLE_STATES,
     PROTOCOL_NUMBERS,
@@ -65,10 +66,13 @@ __all__ = [
     "EndpointNotFound",
     "EndpointNotReady",
     "FabricError",
+    "HeaderFilter",
     "Instance",
     "InvalidParameter",
     "LimitExceeded",
     "ManagedPolicy",
+    "NetworkInsightsAnalysis",
+    "NetworkInsightsPath",
     "NetworkInterface",
     "Policy",
     "PolicyVersion",

@@ -6,6 +6,7 @@ import msgspec
 
 from wicketgate.model.check import check_change
 from wicketgate.model.errors import WorldError
+from wicketgate.model.insights import NetworkInsightsAnalysis, NetworkInsightsPath
 from wicketgate.model.resources import (
     AccessKey,
     Endpoint,
@@ -41,6 +42,8 @@ Resource = (
     | PrefixListVersion
     | VpcPeeringConnection
     | RouteTable
+    | NetworkInsightsPath
+    | NetworkInsightsAnalysis
     | Settings
 )
 
@@ -61,6 +64,8 @@ KINDS: dict[str, type[Resource]] = {
     "prefix-list-version": PrefixListVersion,
     "vpc-peering-connection": VpcPeeringConnection,
     "route-table": RouteTable,
+    "network-insights-path": NetworkInsightsPath,
+    "network-insights-analysis": NetworkInsightsAnalysis,
     "settings": Settings,
 }
 """Resource kind, as stored and as AWS's tags call it, -> its type."""
@@ -83,6 +88,8 @@ FIELDS: dict[type[Resource], str] = {
     PrefixListVersion: "prefix_list_versions",
     VpcPeeringConnection: "peerings",
     RouteTable: "route_tables",
+    NetworkInsightsPath: "insights_paths",
+    NetworkInsightsAnalysis: "insights_analyses",
 }
 """Type -> field of the World, where it has its kind of resource."""
 

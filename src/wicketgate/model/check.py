@@ -42,6 +42,8 @@ NETWORK = (
     "peerings",
     "route_tables",
 )
+INSIGHTS = ("insights_paths", "insights_analyses")
+"""Fields of what asks about the network; what was asked about may be gone."""
 IDENTITY = ("users", "user_groups", "roles", "managed_policies", "access_keys")
 """Fields of the World whose resources refer to one another, but not to those of NETWORK."""
 
@@ -54,11 +56,12 @@ _PREFIXES = {"vpcs": "vpc-", "interfaces": "eni-", "instances": "i-", "endpoints
 
 def check_world(world: World) -> None:
     """Raise WorldError for the first contradiction: a dangling id, an address outside its subnet, a duplicate."""
-    for kind in (*NETWORK, "access_keys", "pushed_keys", "prefix_list_versions"):
+    for kind in (*NETWORK, *INSIGHTS, "access_keys", "pushed_keys", "prefix_list_versions"):
         ids = [thing.id for thing in getattr(world, kind)]
         if len(ids) != len(set(ids)):
             raise WorldError(f"{kind}: {Counter(ids).most_common(1)[0][0]} exists twice")
     _check_network(world, {kind: getattr(world, kind) for kind in NETWORK})
+    _check_insights(world)
     _check_identity(world)
 
 
@@ -103,6 +106,8 @@ def check_change(world: World, before: World, touched: Mapping[str, Collection[s
         {kind: [one for key in keys if (one := world.by_id(kind).get(key)) is not None] for kind, keys in ids.items()},
         before,
     )
+    if not touched.keys().isdisjoint(INSIGHTS):
+        _check_insights(world)
     if not touched.keys().isdisjoint(IDENTITY):
         _check_identity(world)
 
@@ -421,6 +426,13 @@ def _check_associations(world: World, vpc_id: str) -> None:
     for subnet_id, count in taken.items():
         if count > 1:
             raise WorldError(f"subnet {subnet_id}: it is associated with two route tables")
+
+
+def _check_insights(world: World) -> None:
+    """An analysis is of a path that exists."""
+    for one in world.insights_analyses:
+        if world.insights_path(one.path_id) is None:
+            raise WorldError(f"analysis {one.id}: path {one.path_id} does not exist")
 
 
 # -- identities --------------------------------------------------------------------------------------------------------

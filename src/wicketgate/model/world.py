@@ -14,6 +14,7 @@ import msgspec
 
 from wicketgate.model.check import check_world
 from wicketgate.model.errors import WorldError
+from wicketgate.model.insights import NetworkInsightsAnalysis, NetworkInsightsPath
 from wicketgate.model.places import Places, carried, places
 from wicketgate.model.resources import (
     REVOCATION_TAG,
@@ -63,6 +64,8 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
     prefix_list_versions: tuple[PrefixListVersion, ...] = ()
     peerings: tuple[VpcPeeringConnection, ...] = ()
     route_tables: tuple[RouteTable, ...] = ()
+    insights_paths: tuple[NetworkInsightsPath, ...] = ()
+    insights_analyses: tuple[NetworkInsightsAnalysis, ...] = ()
 
     # -- look-ups: None when there is no such thing --------------------------------------------------------------------
 
@@ -129,6 +132,14 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def _route_tables(self) -> dict[str, RouteTable]:
         return {thing.id: thing for thing in self.route_tables}
+
+    @cached_property
+    def _insights_paths(self) -> dict[str, NetworkInsightsPath]:
+        return {thing.id: thing for thing in self.insights_paths}
+
+    @cached_property
+    def _insights_analyses(self) -> dict[str, NetworkInsightsAnalysis]:
+        return {thing.id: thing for thing in self.insights_analyses}
 
     @cached_property
     def _peerings_by_vpc(self) -> dict[str, tuple[VpcPeeringConnection, ...]]:
@@ -333,6 +344,14 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         """The route table with this id."""
         return self._route_tables.get(route_table_id)
 
+    def insights_path(self, path_id: str) -> NetworkInsightsPath | None:
+        """The path of Reachability Analyzer with this id."""
+        return self._insights_paths.get(path_id)
+
+    def insights_analysis(self, analysis_id: str) -> NetworkInsightsAnalysis | None:
+        """The analysis of Reachability Analyzer with this id."""
+        return self._insights_analyses.get(analysis_id)
+
     def referenced_group(self, group: SecurityGroup, rule: SecurityGroupRule) -> SecurityGroup | None:
         """The group that a rule of `group` refers to; None for a rule without one and while the reference is stale."""
         other = self.group(rule.referenced_group_id or "")
@@ -401,6 +420,8 @@ _LOOK_UPS: dict[str, frozenset[str]] = {
     "_prefix_list_versions": frozenset({"prefix_list_versions"}),
     "_peerings": frozenset({"peerings"}),
     "_route_tables": frozenset({"route_tables"}),
+    "_insights_paths": frozenset({"insights_paths"}),
+    "_insights_analyses": frozenset({"insights_analyses"}),
     "_peerings_by_vpc": frozenset({"peerings"}),
     "_places": frozenset({"interfaces", "subnets"}),
     "_endpoints_by_interface": frozenset({"endpoints"}),
