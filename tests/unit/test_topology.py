@@ -37,6 +37,15 @@ users: {ann: {policies: {P: {Resource: "<endpoint door>"}}}}
         ("groups: [web]}\nusers", "groups: []}\nusers", "12:52: found a list, expected at least one group name"),
         ("groups: [web]}\nusers", "groups: [wob]}\nusers", "12:53: found 'wob', expected a group of VPC plain"),
         ("preserve-client-ip: false", "preserve-client-ip: no", "9:74: found 'no', expected true or false"),
+        ("10.0.0.0/16", "fd10::/56", "5:11: found 'fd10::/56', expected an IPv4 range first"),
+        ("10.0.0.0/16", "10.0.0.0/16 fd10::1/56", "5:11: found '10.0.0.0/16 fd10::1/56', expected an IPv4 range, and"),
+        ("10.0.1.0/24", "10.0.1.0/24 fd10::/64", "expected an IPv4 range: the VPC has no IPv6 range"),
+        (
+            "10.0.1.12",
+            "10.0.1.12 fd10::12",
+            "12:33: found '10.0.1.12 fd10::12', expected an address inside 10.0.1.0/24",
+        ),
+        ("10.0.1.12", "fd10::12", "12:33: found 'fd10::12', expected an IPv4 address"),
         ("<endpoint door>", "<endpoint dor>", "expected the name of an endpoint in <endpoint ...>, one of door"),
         ("vpcs:", "settings: {workers: 999}\nvpcs:", "expected valid settings: Expected `int` <= 256 - at `$.workers`"),
         ("{office: 203.0.113.10}", "{}", "2:10: found a mapping, expected at least one client"),
@@ -54,6 +63,51 @@ def test_topology_mistakes_have_a_place(old, new, message):
     assert str(caught.value).startswith("mine:")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+DUAL = (
+    SHIPPED.replace("10.0.0.0/16", "10.0.0.0/16 fd10::/56")
+    .replace("{a: 10.0.1.0/24}", "{a: 10.0.1.0/24, b: 10.0.2.0/24 fd10::/64, c: 'fd10:0:0:1::/64'}")
+    .replace("{subnet: a, address: 10.0.1.11", "{subnet: b, address: 10.0.2.11 FD10::0011")
+    .replace("{subnet: a, address: 10.0.1.12", "{subnet: c, address: 'fd10:0:0:1::12'")
+)
+
+
+def test_both_families():
+    """A VPC, its subnets and instances may have both, or the latter IPv6 alone; addresses are made canonical."""
+    (vpc,) = parse(DUAL, "mine").vpcs
+    assert (vpc.ranges.ipv4, vpc.ranges.ipv6) == ("10.0.0.0/16", "fd10::/56")
+    assert [(one.ipv4, one.ipv6) for one in vpc.subnets.values()] == [
+        ("10.0.1.0/24", ""),
+        ("10.0.2.0/24", "fd10::/64"),
+        ("", "fd10:0:0:1::/64"),
+    ]
+    assert [(one.address, one.ipv6_address) for one in vpc.instances] == [
+        ("10.0.2.11", "fd10::11"),
+        ("", "fd10:0:0:1::12"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("fd10::/64", "fd11::/64", "expected a range inside fd10::/56"),
+        (" FD10::0011", "", "found '10.0.2.11', expected an address inside 10.0.2.0/24 and one inside fd10::/64"),
+        (
+            "FD10::0011",
+            "fd10::3",
+            "expected an address that is not reserved, from fd10::4 to fd10::ffff:ffff:ffff:fffe",
+        ),
+        ("fd10:0:0:1::12", "10.0.2.12", "found '10.0.2.12', expected an IPv6 address"),
+        ("fd10:0:0:1::12", "fd10::12", "expected an address inside fd10:0:0:1::/64"),
+    ],
+)
+def test_mistakes_of_ipv6(old, new, message):
+    """They have a place as well."""
+    assert old in DUAL
+    with pytest.raises(TopologyError) as caught:
+        parse(DUAL.replace(old, new), "mine")
+    assert message in str(caught.value)
 
 
 def test_rules_are_read_as_the_api_has_them():

@@ -123,7 +123,7 @@ def _to_try(lab: Lab) -> list[str]:
         lines.append(f"VPC {vpc.name}: endpoint {endpoint.id}, client IP preservation {kept}")
         for one in vpc.instances:
             instance = lab.instance(vpc.name, one.name)
-            address = lab.interface(instance).private_ip_address
+            address = ", ".join(lab.interface(instance).addresses)
             lines.append(f"  {one.name:10} {address:15} {instance.id}  groups: {', '.join(one.groups)}")
     first = next((vpc for vpc in lab.topology.vpcs if vpc.instances), None)
     if first is None:

@@ -21,6 +21,8 @@ from wicketgate.lab.topology import ENDPOINT_NAME, EndpointPlan, GroupPlan, Rule
 from wicketgate.model import FabricError
 
 IMAGE: Final = "ami-00000000000000001"
+POOL: Final = "ipv6pool-ec2-00000000000000001"
+"""The address pool of ranges that are the operator's own."""
 """The one image there is: a network namespace with a real sshd."""
 WAIT_SECONDS: Final = 30.0
 _SETTLED: Final = ("create-complete", "update-complete", "update-failed")
@@ -116,12 +118,15 @@ class Builder:
 
     def _build_network(self, vpc: VpcPlan) -> None:
         if ("vpc", vpc.name) not in self._ids:
-            made = self.ec2.create_vpc(CidrBlock=vpc.cidr_block, TagSpecifications=_tagged("vpc", vpc.name))
+            ipv6 = {"Ipv6Pool": POOL, "Ipv6CidrBlock": vpc.ranges.ipv6} if vpc.ranges.ipv6 else {}
+            made = self.ec2.create_vpc(CidrBlock=vpc.ranges.ipv4, TagSpecifications=_tagged("vpc", vpc.name), **ipv6)
             self._ids["vpc", vpc.name] = made["Vpc"]["VpcId"]
         vpc_id = self._ids["vpc", vpc.name]
-        for name, cidr in vpc.subnets.items():
+        for name, ranges in vpc.subnets.items():
             if ("subnet", vpc.name, name) not in self._ids:
-                made = self.ec2.create_subnet(VpcId=vpc_id, CidrBlock=cidr, TagSpecifications=_tagged("subnet", name))
+                wanted = {"CidrBlock": ranges.ipv4, "Ipv6CidrBlock": ranges.ipv6, "Ipv6Native": not ranges.ipv4}
+                given = {parameter: value for parameter, value in wanted.items() if value}
+                made = self.ec2.create_subnet(VpcId=vpc_id, TagSpecifications=_tagged("subnet", name), **given)
                 self._ids["subnet", vpc.name, name] = made["Subnet"]["SubnetId"]
         for group in vpc.groups:
             if ("group", vpc.name, group.name) not in self._ids:
@@ -150,14 +155,17 @@ class Builder:
 
     def _launch(self, vpc: str, name: str) -> None:
         plan = next(one for one in self._plan(vpc).instances if one.name == name)
+        addresses: dict[str, Any] = {"PrivateIpAddress": plan.address} if plan.address else {}
+        if plan.ipv6_address:
+            addresses["Ipv6Addresses"] = [{"Ipv6Address": plan.ipv6_address}]
         made = self.ec2.run_instances(
             ImageId=IMAGE,
             MinCount=1,
             MaxCount=1,
             SubnetId=self._ids["subnet", vpc, plan.subnet],
-            PrivateIpAddress=plan.address,
             SecurityGroupIds=self._group_ids(vpc, plan.groups),
             TagSpecifications=_tagged("instance", name),
+            **addresses,
         )
         self._ids["instance", vpc, name] = made["Instances"][0]["InstanceId"]
 

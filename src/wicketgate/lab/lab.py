@@ -233,16 +233,16 @@ class Lab:
         """One of the servers' processes by name, e.g. `netd`."""
         return next(one for one in self.serve.children if one.name == name)
 
-    def address(self, vpc: str, name: str) -> str:
-        """Private address of an instance."""
-        return self.interface(self.instance(vpc, name)).private_ip_address
+    def address(self, vpc: str, name: str, *, ipv6: bool = False) -> str:
+        """Private address of an instance: its IPv4 address, or its IPv6 address if it has no other or that is asked."""
+        return _address_of(self.interface(self.instance(vpc, name)), ipv6=ipv6)
 
-    def source(self, vpc: str, client: str = "office") -> str:
+    def source(self, vpc: str, client: str = "office", *, ipv6: bool = False) -> str:
         """The address that instances of a VPC see: the client's with client IP preservation, else the endpoint's."""
         endpoint = self.endpoint(vpc)
         if endpoint.preserve_client_ip:
             return self.topology.clients[client]
-        return self.interface(endpoint).private_ip_address
+        return _address_of(self.interface(endpoint), ipv6=ipv6)
 
     # -- acting --------------------------------------------------------------------------------------------------------
 
@@ -338,11 +338,11 @@ class Lab:
     def connect(self, vpc: str, sender: str, address: str, port: int = 22, *, source: str | None = None) -> str:
         """Try a TCP connection from an instance, for a second: `connected`, `timed out` or the error.
 
-        `source` forges the source address.
+        `source` forges the source address, of IPv4.
         """
         instance = self.instance(vpc, sender)
         with netns.entered(instance.id):
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         with sock:
             sock.settimeout(1.0)
             try:
@@ -368,6 +368,10 @@ class Lab:
         """Every line of the audit logs, in order of time within each worker."""
         files = [path for path in self.serve.audit_files if path.exists()]
         return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+
+def _address_of(interface: NetworkInterface, *, ipv6: bool) -> str:
+    return interface.ipv6_addresses[0] if ipv6 else interface.addresses[0]
 
 
 def wicketgate_command() -> list[str]:

@@ -38,7 +38,7 @@ CLONE_NEWPID: Final = 0x20000000
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LISTEN: Final = "0A"
-"""TCP_LISTEN as /proc/net/tcp has it."""
+"""TCP_LISTEN as /proc/net/tcp and tcp6 have it."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -93,8 +93,8 @@ class Machine:
         command = f"AuthorizedKeysCommand {key_command}\nAuthorizedKeysCommandUser nobody\n" if key_command else ""
         files = f"{here}/authorized_keys" if key_command else f"{here}/authorized_keys {here}/pushed/%u"
         return (
-            "".join(f"Port {port}\n" for port in PORTS)
-            + f"ListenAddress 0.0.0.0\nHostKey {here}/host_key\nPidFile none\nAuthorizedKeysFile {files}\n{command}"
+            "".join(f"Port {port}\n" for port in PORTS) + "ListenAddress 0.0.0.0\nListenAddress ::\n"
+            f"HostKey {here}/host_key\nPidFile none\nAuthorizedKeysFile {files}\n{command}"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n"
             "StrictModes no\nLogLevel VERBOSE\nUseDNS no\nMaxStartups 200\nPrintMotd no\nSubsystem sftp internal-sftp\n"
         )
@@ -150,15 +150,20 @@ class Machine:
         return self.descriptor >= 0 and not _readable(self.descriptor, 0)
 
     def listening(self) -> bool:
-        """Whether its sshd, and nothing else, listens on all ports."""
+        """Whether its sshd, and nothing else, listens on all ports, of both families if the kernel has IPv6."""
+        families = ("tcp", "tcp6") if Path("/proc/self/net/tcp6").exists() else ("tcp",)
+        return all(self._held(family).issuperset(PORTS) for family in families)
+
+    def _held(self, family: str) -> set[int]:
+        """The ports on which its sshd itself listens."""
         try:
             held = {str(one.readlink()) for one in Path(f"/proc/{self.pid}/fd").iterdir()}
-            lines = Path(f"/proc/{self.pid}/net/tcp").read_text().splitlines()[1:]
+            lines = Path(f"/proc/{self.pid}/net/{family}").read_text().splitlines()[1:]
         except OSError:
-            return False
+            return set()
         fields = [line.split() for line in lines]
         sockets = [(int(one[1].rpartition(":")[2], 16), f"socket:[{one[9]}]") for one in fields if one[3] == _LISTEN]
-        return {port for port, name in sockets if name in held}.issuperset(PORTS)
+        return {port for port, name in sockets if name in held}
 
     def at_home(self) -> bool:
         """Whether it is in the namespace that has the instance's name now, not in one that was made before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ import yaml
 from wicketgate.configuration import Configuration
 
 _T = TypeVar("_T")
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,14}$")
 _RULE = re.compile(
     r"^(?P<protocol>tcp|udp|icmp|icmpv6|all|\d{1,3})(?: (?P<first>\d{1,5})(?:-(?P<last>\d{1,5}))?)?"
@@ -58,12 +59,20 @@ class GroupPlan(_Plan, frozen=True, kw_only=True):
     outbound: tuple[RulePlan, ...] = ()
 
 
+class RangePlan(_Plan, frozen=True, kw_only=True):
+    """What a VPC or subnet has of each family; empty for none."""
+
+    ipv4: str = ""
+    ipv6: str = ""
+
+
 class InstancePlan(_Plan, frozen=True, kw_only=True):
-    """An instance."""
+    """An instance. It has an address of each family that its subnet has."""
 
     name: str
     subnet: str
-    address: str
+    address: str = ""
+    ipv6_address: str = ""
     groups: tuple[str, ...]
 
 
@@ -81,9 +90,9 @@ class VpcPlan(_Plan, frozen=True, kw_only=True):
     """A VPC and all that is in it."""
 
     name: str
-    cidr_block: str
-    subnets: dict[str, str]
-    """Name -> IPv4 range."""
+    ranges: RangePlan
+    subnets: dict[str, RangePlan]
+    """By name."""
     groups: tuple[GroupPlan, ...]
     instances: tuple[InstancePlan, ...]
     endpoint: EndpointPlan
@@ -243,12 +252,13 @@ class _Reader:
 
     def _vpc(self, name: str, at: _At) -> VpcPlan:
         entries = at.mapping({"cidr", "subnets", "groups", "instances", "endpoint"})
-        cidr = entries["cidr"].parsed(_cidr, "an IPv4 range")
+        ranges = entries["cidr"].parsed(_ranges, "an IPv4 range, and an IPv6 range after a space if it has one")
+        if not ranges.ipv4:
+            raise entries["cidr"].wrong("an IPv4 range first")
         subnets = {}
         for subnet, one in entries["subnets"].entries():
-            subnets[subnet] = one.parsed(_cidr, "an IPv4 range")
-            if not ipaddress.IPv4Network(subnets[subnet]).subnet_of(ipaddress.IPv4Network(cidr)):
-                raise one.wrong(f"a range inside {cidr}")
+            subnets[subnet] = one.parsed(_ranges, "an IPv4 range, an IPv6 range, or both with a space between")
+            _check_inside(subnets[subnet], ranges, one)
         names = [group for group, _ in entries["groups"].entries()]
         groups = [_group(group, names, one) for group, one in entries["groups"].entries()]
         instances: list[InstancePlan] = []
@@ -256,20 +266,22 @@ class _Reader:
             _check_name(instance, one)
             within = one.mapping({"subnet", "address", "groups"})
             subnet = _one_of(within["subnet"], subnets, f"a subnet of VPC {name}")
-            taken = {other.address for other in instances}
-            address = _address(within["address"], ipaddress.IPv4Network(subnets[subnet]), taken)
+            taken = {address for other in instances for address in (other.address, other.ipv6_address)}
+            address, ipv6 = _addresses(within["address"], subnets[subnet], taken)
             members = _members(within["groups"], names, name)
-            instances.append(InstancePlan(name=instance, subnet=subnet, address=address, groups=members))
+            instances.append(
+                InstancePlan(name=instance, subnet=subnet, address=address, ipv6_address=ipv6, groups=members)
+            )
         return VpcPlan(
             name=name,
-            cidr_block=cidr,
+            ranges=ranges,
             subnets=subnets,
             groups=tuple(groups),
             instances=tuple(instances),
             endpoint=self._endpoint(name, subnets, names, entries["endpoint"]),
         )
 
-    def _endpoint(self, vpc: str, subnets: dict[str, str], groups: list[str], at: _At) -> EndpointPlan:
+    def _endpoint(self, vpc: str, subnets: dict[str, RangePlan], groups: list[str], at: _At) -> EndpointPlan:
         entries = at.mapping({"name", "subnet", "groups", "preserve-client-ip"}, {"tags"})
         name = entries["name"].text()
         _check_name(name, entries["name"])
@@ -314,23 +326,46 @@ def _configuration(at: _At, top: dict[str, _At]) -> Configuration:
         raise top.get("settings", at).wrong(f"valid settings: {error}") from error
 
 
-def _one_of(at: _At, names: dict[str, str], expected: str) -> str:
+def _one_of(at: _At, names: Container[str], expected: str) -> str:
     name = at.text()
     if name not in names:
         raise at.wrong(expected)
     return name
 
 
-def _address(at: _At, network: ipaddress.IPv4Network, taken: set[str]) -> str:
-    address = at.parsed(_ipv4, "an IPv4 address")
-    if ipaddress.IPv4Address(address) not in network:
+def _check_inside(part: RangePlan, whole: RangePlan, at: _At) -> None:
+    if part.ipv4 and not ipaddress.IPv4Network(part.ipv4).subnet_of(ipaddress.IPv4Network(whole.ipv4)):
+        raise at.wrong(f"a range inside {whole.ipv4}")
+    if part.ipv6 and not whole.ipv6:
+        raise at.wrong("an IPv4 range: the VPC has no IPv6 range")
+    if part.ipv6 and not ipaddress.IPv6Network(part.ipv6).subnet_of(ipaddress.IPv6Network(whole.ipv6)):
+        raise at.wrong(f"a range inside {whole.ipv6}")
+
+
+def _addresses(at: _At, subnet: RangePlan, taken: set[str]) -> tuple[str, str]:
+    """The IPv4 and the IPv6 address of an instance: one for each range that its subnet has, with a space between."""
+    wanted = [cidr for cidr in (subnet.ipv4, subnet.ipv6) if cidr]
+    found = at.text().split()
+    if len(found) != len(wanted):
+        raise at.wrong(f"an address inside {' and one inside '.join(wanted)}")
+    for text, cidr in zip(found, wanted, strict=True):
+        _check_address(at, text, ipaddress.ip_network(cidr), taken)
+    six = str(ipaddress.IPv6Address(found[-1])) if subnet.ipv6 else ""
+    return found[0] if subnet.ipv4 else "", six
+
+
+def _check_address(at: _At, text: str, network: _Network, taken: set[str]) -> None:
+    try:
+        address = ipaddress.IPv4Address(text) if network.version == 4 else ipaddress.IPv6Address(text)
+    except ValueError as error:
+        raise at.wrong(f"an IPv{network.version} address") from error
+    if address not in network:
         raise at.wrong(f"an address inside {network}")
-    offset = int(ipaddress.IPv4Address(address)) - int(network.network_address)
+    offset = int(address) - int(network.network_address)
     if not RESERVED <= offset < network.num_addresses - 1:
         raise at.wrong(f"an address that is not reserved, from {network[RESERVED]} to {network[-2]}")
-    if address in taken:
+    if str(address) in taken:
         raise at.wrong("an address that nothing else has")
-    return address
 
 
 def _members(at: _At, names: list[str], vpc: str) -> tuple[str, ...]:
@@ -388,8 +423,12 @@ def _ipv4(text: str) -> str:
     return str(ipaddress.IPv4Address(text))
 
 
-def _cidr(text: str) -> str:
-    return str(ipaddress.IPv4Network(text))
+def _ranges(text: str) -> RangePlan:
+    four, _, six = text.rpartition(" ") if ":" in text else (text, "", "")
+    return RangePlan(
+        ipv4=str(ipaddress.IPv4Network(four)) if four or not six else "",
+        ipv6=str(ipaddress.IPv6Network(six)) if six else "",
+    )
 
 
 def _boolean(text: str) -> bool:

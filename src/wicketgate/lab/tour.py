@@ -54,6 +54,7 @@ class Tour:
             "SSH from the endpoint only": self.endpoint_only,
             "instance inbound, by range": self.inbound_by_range,
             "stateful": self.stateful,
+            "IPv6": self.both_families,
             "IAM": self.identity,
         }
         for name, section in sections.items():
@@ -153,6 +154,24 @@ class Tour:
             opened = rules_set(vpc, "web", inbound=["tcp 22 from 0.0.0.0/0"], outbound=["tcp 22 to 0.0.0.0/0"])
             with self.changed(opened):
                 self.connected(f"{vpc}: outbound rule, own connection", vpc, "web-1", target)
+
+    def both_families(self) -> None:
+        """A dual-stack endpoint reaches both families, each judged by the rules for it; groups count in both."""
+        four, six = self.lab.source("dual"), self.lab.source("dual", ipv6=True)
+        target = {"address": self.lab.address("dual", "web-1", ipv6=True)}
+        member_of_db = {"address": self.lab.address("dual", "db-1", ipv6=True)}
+        self.login("reached over IPv6 through the dual-stack endpoint", "dual", "web-1", six, **target)
+        self.login("the same machine over IPv4", "dual", "web-1", four)
+        self.login("an IPv6-only machine", "dual", "six-1", six)
+        self.refused("over IPv6 to a member of db", "dual", "db-1", "no outbound rule of", **member_of_db)
+        with self.changed(rules_set("dual", "web", inbound=["tcp 22 from 10.2.0.0/16"])):
+            self.refused("inbound from the IPv4 range, over IPv6", "dual", "web-1", "no inbound rule of", **target)
+        with self.changed(rules_set("dual", "web", inbound=["tcp 22 from fd10:2::/56"])):
+            self.login("inbound from the IPv6 range, over IPv6", "dual", "web-1", six, **target)
+            self.refused("inbound from the IPv6 range, over IPv4", "dual", "web-1", "no inbound rule of")
+        with self.changed(rules_set("dual", "endpoint", outbound=["tcp 22 to ::/0"])):
+            self.login("outbound to ::/0, over IPv6", "dual", "web-1", six, **target)
+            self.refused("outbound to ::/0, over IPv4", "dual", "web-1", "no outbound rule of")
 
     def identity(self) -> None:
         """IAM controls who may use an endpoint; when it refuses, no packet leaves the endpoint or comes to it."""
@@ -285,7 +304,11 @@ class Tour:
 
 def missing_for_tour(topology: Topology) -> str:
     """What a topology lacks of the names that the tour speaks of; empty when it has them all."""
-    vpcs = {name: topology.vpc(name) for name in ("plain", "kept")}
+    machines = {
+        **dict.fromkeys(("plain", "kept"), ("web-1", "web-2", "db-1", "closed-1")),
+        "dual": ("web-1", "six-1", "db-1"),
+    }
+    vpcs = {name: topology.vpc(name) for name in machines}
     users = {user.name for user in topology.users}
     instances = {(name, one.name) for name, vpc in vpcs.items() for one in (vpc.instances if vpc else ())}
     groups = {(name, one.name) for name, vpc in vpcs.items() for one in (vpc.groups if vpc else ())}
@@ -294,13 +317,13 @@ def missing_for_tour(topology: Topology) -> str:
         **{f"the user {name}": name in users for name in ("admin", "operator", "nobody")},
         **{
             f"the instance {name} in VPC {vpc}": (vpc, name) in instances
-            for vpc in vpcs
-            for name in ("web-1", "web-2", "db-1", "closed-1")
+            for vpc, names in machines.items()
+            for name in names
         },
         **{
             f"the group {name} in VPC {vpc}": (vpc, name) in groups
             for vpc in vpcs
-            for name in ("endpoint", "web", "db", "closed")
+            for name in ("endpoint", "web", "db", *(() if vpc == "dual" else ("closed",)))
         },
     }
     return ", ".join(what for what, there in wanted.items() if not there)
