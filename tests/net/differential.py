@@ -1,18 +1,28 @@
-"""Random Worlds and flows: what the pure reading says, what the model says, and what the kernel did with a real SYN."""
+"""Random Worlds and flows: what the pure reading says, what the model says, and what the kernel did with real packets.
+
+Of each World many flows are tried at once: all first packets, then answers, then the World changes and later packets go
+both ways, with ICMP errors about them. Every packet carries a number; where it arrived, and which counters rose, is
+compared with the reading and the model. Only what should not arrive costs a wait, once for all.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
-import msgspec
 from hypothesis import strategies as st
 
-from tests.net.worlds import CLIENT, VPC, attempt, listening, rule, world
+from tests.net.conversations import ANSWERS, ERRORS, complains, says
+from tests.net.packets import fragments
+from tests.net.random_worlds import end_of
+from tests.net.rig import connect, forget_flows, namespace_of
+from tests.net.worlds import rule, world
 from wicketgate import rules
-from wicketgate.paths import Flow, judge_flow
+from wicketgate.model import SecurityGroupRule, Verdict
+from wicketgate.paths import covering, judge_flow, judge_packet, tracking
+from wicketgate.paths.routes import hop
 
 GROUPS = ("endpoint", "a", "b", "c")
-PORTS = (22, 80, 8080)
 INSTANCES = ("m-1", "m-2", "m-3", "m-4")
 
 _RANGES = [(22, 22), (80, 80), (0, 65535), (22, 80), (80, 9000), (443, 443), (8080, 8080)]
@@ -22,15 +32,15 @@ _FROM = ["0.0.0.0/0", "10.0.1.0/24", "10.0.1.12/31", "203.0.113.0/24", "sg:endpo
 
 @st.composite
 def worlds(draw):
-    """A VPC with random rules, memberships and client IP preservation.
+    """A VPC with random rules, memberships and client IP preservation, for tests without a kernel.
 
     Hypothesis draws the seed and an ordinary generator the World: its own draws repeat small values so often that a
     run's flows would be too much alike.
     """
     random = Random(draw(st.integers(0, 2**64)))
 
-    def some(direction, peers, count):
-        protocols = random.choices(["tcp", "udp", "-1"], [6, 1, 1], k=count)
+    def some(direction, peers, number):
+        protocols = random.choices(["tcp", "udp", "-1"], [6, 1, 1], k=number)
         return [rule(direction, protocol, random.choice(_RANGES), random.choice(peers)) for protocol in protocols]
 
     groups = {name: some("out", _TO, random.randint(1, 3)) + some("in", _FROM, random.randint(1, 2)) for name in GROUPS}
@@ -39,11 +49,36 @@ def worlds(draw):
     return world(groups, members, preserve=random.random() < 0.5, endpoint_groups=endpoint_groups)
 
 
+REFUSED = ("EHOSTUNREACH", "EACCES")
+"""How Linux words to a socket that its packets are administratively prohibited, of IPv4 and of IPv6."""
+
+TELLING = (1, 6, 17, 47, 50, 58, 132, 136)
+"""Protocols about which Linux sends ICMP errors: of others it wants to verify a checksum that they do not have."""
+
+
+class Mismatch(AssertionError):
+    """Reading, model and kernel disagree."""
+
+    def __init__(self, plans, words):
+        super().__init__("\n".join([*map(str, plans), words]))
+        self.plans = plans
+
+
 @dataclass
 class Tally:
-    """How the flows of a run ended; a run that only ever passes or only ever fails proves little."""
+    """How the packets of a run ended, and what decided; a run that only ever passes or fails proves little."""
 
     outcomes: Counter = field(default_factory=Counter)
+    """Where flows' first packets ended: `pass`, `sender`, `receiver`, `route`."""
+    later: Counter = field(default_factory=Counter)
+    """(kind, where it ended) of answers, later packets and ICMP errors."""
+    sources: Counter = field(default_factory=Counter)
+    """Kinds of source or destination of rules that admitted a flow."""
+    protocols: Counter = field(default_factory=Counter)
+    connections: Counter = field(default_factory=Counter)
+    """Outcomes of connections that real sockets tried."""
+    natures: Counter = field(default_factory=Counter)
+    """Flows by how many sides track them."""
 
     @property
     def flows(self):
@@ -51,46 +86,283 @@ class Tally:
         return sum(self.outcomes.values())
 
 
-class Mismatch(AssertionError):
-    """Reading, model and kernel disagree."""
+@dataclass
+class Trial:
+    """A flow, and what is known of it in a World."""
+
+    plan: Any
+    answered: bool
+    sides: Any = None
+    marks: dict = field(default_factory=dict)
+    """VPC -> the connection's mark there, once its first packet has passed; by the model."""
+    replied: set = field(default_factory=set)
+    """VPCs that have seen an answer."""
 
 
-def compare(fabric, made, tally, revision):
-    """Try every flow from the endpoint and from two instances; raise Mismatch at the first disagreement."""
-    random = Random(made.to_json())  # the same World means the same flows: hypothesis runs a failure again
-    made = msgspec.structs.replace(made, revision=revision)
-    fabric.apply(made)
-    ruleset = rules.compile_vpc(made, VPC)
-    with listening(made, PORTS):
-        for sender in made.interfaces[:3]:
-            for receiver in made.interfaces[1:]:
-                if receiver is not sender:
-                    tally.outcomes[_one(fabric, made, ruleset, (sender, receiver), random.choice(PORTS))] += 1
+@dataclass
+class Shot:
+    """One packet to send, and what reading and model say of it."""
+
+    trial: Trial
+    kind: str
+    sender: Any
+    receiver: Any
+    packets: Any
+    """number -> the packets, more than one for fragments."""
+    verdict: Verdict
+    counted: list | None
+    """(VPC, counter) that the model says rise; None when the kernel's routes end it and no model knows."""
+    told: bool | None
+    """Whether the sender gets an ICMP error; None = either is right."""
 
 
-def _one(fabric, made, ruleset, pair, port):
-    sender, receiver = pair
-    endpoint = made.endpoint_of_interface(sender.id)
-    kept = endpoint is not None and endpoint.preserve_client_ip
-    source = CLIENT if kept else sender.private_ip_address
-    verdict = judge_flow(made, Flow(sender, receiver, source, 6, port))
-    packet = rules.Packet(sender.link, receiver.link, source, receiver.private_ip_address, 6, port)
-    model = rules.walk(ruleset, packet)
-    before = fabric.counters(VPC)
-    outcome = attempt(made, sender, receiver.private_ip_address, port, wait=0.02)
-    after = fabric.counters(VPC)
-    stopped = {name for name in after if after[name] > before.get(name, 0) and "_stop_" in name}
-    seen = "pass" if outcome == "connected" else ",".join(sorted(stopped)) or outcome
-    step = verdict.failure
-    said = "pass" if step is None else _counter_of(step.name, sender, receiver)
-    ran = "pass" if model.outcome == "accept" else ",".join(name for name in model.counted if "_stop_" in name)
-    if not said == ran == seen:
-        raise Mismatch(f"{packet}\nreading: {said} ({verdict})\nmodel: {ran} ({model})\nkernel: {seen} ({outcome})")
-    refused_at_once = endpoint is None or outcome in ("connected", "EHOSTUNREACH")
-    if not refused_at_once:
-        raise Mismatch(f"{packet}\na dial of the endpoint ended as {outcome}")
-    return "pass" if step is None else "sender" if "snd_" in seen else "receiver"
+class Scene:
+    """A World in force, and the flows tried in it."""
+
+    def __init__(self, rig, made, trials, tally):
+        self._rig = rig
+        self._tally = tally
+        self._trials = trials
+        self._made = made
+        self._rulesets = rig.apply(made)
+
+    def connections(self):
+        """Connect with real sockets wherever a flow is TCP and does not forge its source: the reading has to know."""
+        flows = [trial.plan.flow(self._made) for trial in self._trials if trial.plan.protocol == 6]
+        flows = [flow for flow in flows if self._borrows(flow) or flow.source_address in flow.sender.addresses]
+        # A machine reaches its own interfaces without a router.
+        flows = [
+            flow for flow in flows if len({namespace_of(self._made, e) for e in (flow.sender, flow.receiver)}) == 2
+        ]
+        ends = [(flow.sender, flow.source_address, self._borrows(flow), flow.destination, flow.port) for flow in flows]
+        for flow, outcome in zip(flows, connect(self._made, ends), strict=True):
+            there = judge_flow(self._made, flow)
+            back = judge_packet(self._made, flow, sides=tracking(self._made, flow), reply=True)
+            wanted = ("connected",) if there.passed and back.passed else ("nothing",)
+            if self._made.endpoint_of_interface(flow.sender.id) is not None and not there.passed:
+                told = there.failure.name in ("endpoint-outbound", "target-inbound")
+                wanted = REFUSED if told else (*REFUSED, "nothing")
+            if outcome not in wanted:
+                plans = [trial.plan for trial in self._trials if trial.plan.flow(self._made) == flow]
+                raise Mismatch(plans, f"connection: reading: there {there}, back {back}\nkernel: {outcome}")
+            self._tally.connections[outcome] += 1
+
+    def _borrows(self, flow):
+        endpoint = self._made.endpoint_of_interface(flow.sender.id)
+        own = flow.source_address in flow.sender.addresses
+        return not own and endpoint is not None and endpoint.preserve_client_ip
+
+    def first_packets(self):
+        """Send every flow's first packet; those that pass are open from then on."""
+        shots = [self._first(trial) for trial in self._trials]
+        self._fire(shots)
+        for shot in shots:
+            self._tally.outcomes[end_of(shot.verdict)] += 1
+            self._tally.protocols[shot.trial.plan.protocol] += 1
+            if shot.verdict.passed:
+                self._note(shot.trial)
+
+    def later_packets(self, made):
+        """The World becomes another: send later packets both ways, and ICMP errors about them."""
+        self._made = made
+        self._rulesets = self._rig.apply(made)
+        trials = [trial for trial in self._trials if trial.sides is not None]
+        self._fire([self._later(trial, reply=False) for trial in trials])
+        self._fire([self._later(trial, reply=True) for trial in trials if _returns(trial, made)])
+        some = trials[::3]
+        self._fire([self._error(trial, reply=True) for trial in some if _returns(trial, made)])
+        self._fire([self._error(trial, reply=False) for trial in some if trial.replied])
+
+    def answers(self):
+        """Whoever got a first packet answers, most of the time."""
+        trials = [trial for trial in self._trials if trial.sides is not None and trial.answered]
+        self._fire([self._later(trial, reply=True, kind="answer") for trial in trials if _returns(trial, self._made)])
+
+    def _note(self, trial):
+        flow = trial.plan.flow(self._made)
+        if _trackable(flow):
+            trial.sides = tracking(self._made, flow)
+            self._tally.natures[sum(side.tracked for side in trial.sides)] += 1
+        for one in (found for side in covering(self._made, flow) for found in side):
+            self._tally.sources[kind_of(one)] += 1
+
+    # -- shots ---------------------------------------------------------------------------------------------------------
+
+    def _first(self, trial):
+        flow = trial.plan.flow(self._made)
+        verdict = judge_flow(self._made, flow)
+        way = hop(self._made, flow.sender, flow.receiver, flow.destination)
+        state = "new" if _trackable(flow) else "invalid"
+        packet = {"saddr": flow.source_address, "daddr": flow.destination, "protocol": flow.protocol}
+        packet |= {"dport": flow.port, "code": flow.code, "ct_state": state}
+        outcome, counted = self._walk(trial, flow, way, packet)
+        self._compare(trial, "first packet", verdict, outcome, counted)
+        endpoint = self._made.endpoint_of_interface(flow.sender.id) is not None
+        told = endpoint and not verdict.passed and verdict.failure.name in ("endpoint-outbound", "target-inbound")
+        vague = endpoint and (end_of(verdict) == "route" or not _trackable(flow) or flow.protocol not in TELLING)
+
+        def packets(number):
+            whole = says(flow, number, extended=trial.plan.extended)
+            return fragments(whole, number & 0xFFFF) if trial.plan.fragmented and not trial.plan.extended else [whole]
+
+        told = None if vague else told
+        return Shot(trial, "first packet", flow.sender, flow.receiver, packets, verdict, counted, told)
+
+    def _later(self, trial, *, reply, kind=""):
+        flow = trial.plan.flow(self._made)
+        verdict = judge_packet(self._made, flow, sides=trial.sides, reply=reply)
+        # What goes on as if there had been an answer is no part of a connection where none was seen.
+        answered = self._made.vpc_of_subnet(flow.sender.subnet_id).id in trial.replied and kind != "answer"
+        port = flow.source_port if reply and flow.protocol in (6, 17) else flow.port
+        if reply and (flow.protocol, flow.port) in ANSWERS:
+            port = ANSWERS[flow.protocol, flow.port]
+        return self._moving(
+            trial,
+            kind or ("back" if reply else "forth"),
+            verdict,
+            lambda number: [says(flow, number, reply=reply, later=answered)],
+            reply=reply,
+            packet={"protocol": flow.protocol, "dport": port, "code": flow.code},
+        )
+
+    def _error(self, trial, *, reply):
+        flow = trial.plan.flow(self._made)
+        six = ":" in flow.source_address
+        kind, code = ERRORS[6 if six else 4][flow.source_port % 4]
+        verdict = judge_packet(self._made, flow, sides=trial.sides, reply=reply, icmp_error=(kind, code))
+        return self._moving(
+            trial,
+            "error back" if reply else "error forth",
+            verdict,
+            lambda number: [complains(flow, number, kind, code, reply=reply)],
+            reply=reply,
+            packet={"protocol": 58 if six else 1, "dport": kind, "code": code, "ct_state": "related"},
+        )
+
+    def _moving(self, trial, kind, verdict, packets, *, reply, packet):
+        flow = trial.plan.flow(self._made)
+        sender, receiver = (flow.receiver, flow.sender) if reply else (flow.sender, flow.receiver)
+        addresses = (flow.source_address, flow.destination)
+        source, destination = addresses[::-1] if reply else addresses
+        way = hop(self._made, sender, receiver, destination)
+        if reply and self._made.endpoint_of_interface(receiver.id) is not None:
+            way = way._replace(step=None)
+        packet = {"ct_state": "established", **packet, "saddr": source, "daddr": destination, "ct_reply": reply}
+        outcome, counted = self._walk(trial, flow, way, packet, ends=(sender, receiver))
+        self._compare(trial, kind, verdict, outcome, counted)
+        told = None if self._made.endpoint_of_interface(sender.id) is not None else False
+        self._tally.later[kind, end_of(verdict)] += 1
+        return Shot(trial, kind, sender, receiver, packets, verdict, counted, told)
+
+    # -- the model -----------------------------------------------------------------------------------------------------
+
+    def _walk(self, trial, flow, way, packet, ends=None):
+        """What the model says of a packet in the one or two VPCs that it passes: outcome, and what is counted."""
+        sender, receiver = ends or (flow.sender, flow.receiver)
+        here, there = (self._made.vpc_of_subnet(eni.subnet_id).id for eni in (sender, receiver))
+        if not way.arrives:
+            outcome, counted = self._walk_in(trial, here, packet, sender.link, "void")
+            return ("drop", counted) if outcome != "accept" and "forged_source" in str(counted) else ("drop", None)
+        if way.peering is None:
+            return self._walk_in(trial, here, packet, sender.link, receiver.link)
+        outcome, counted = self._walk_in(trial, here, packet, sender.link, way.peering.link)
+        if outcome != "accept":
+            return outcome, counted
+        outcome, more = self._walk_in(trial, there, packet, way.peering.link, receiver.link)
+        return outcome, counted + more
+
+    def _walk_in(self, trial, vpc_id, packet, iif, oif):
+        known = vpc_id in trial.marks
+        state = packet["ct_state"]
+        if state == "established":
+            trial.replied |= {vpc_id} if packet["ct_reply"] else set()
+            state = "established" if vpc_id in trial.replied else "new"
+        packet = {**packet, "ct_state": state, "ct_mark": trial.marks.get(vpc_id, 0), "ct_confirmed": known}
+        seen = rules.walk(self._rulesets[vpc_id], rules.Packet(iif=iif, oif=oif, **packet))
+        if seen.outcome == "accept" and state == "new":
+            trial.marks[vpc_id] = seen.ct_mark
+        return seen.outcome, [(vpc_id, name) for name in seen.counted]
+
+    def _compare(self, trial, kind, verdict, outcome, counted):
+        """Reading against model, by the side that decides."""
+        if verdict.passed is not (outcome == "accept"):
+            raise Mismatch([trial.plan], f"{kind}: reading: {verdict}\nmodel: {outcome}, counted {counted}")
+        if verdict.passed or counted is None:
+            return
+        stops = {name.split("_")[0] for _, name in counted if "_stop_" in name}
+        step = verdict.failure.name
+        wanted = {"snd"} if step.endswith("-outbound") else {"rcv"} if step.endswith("-inbound") else set()
+        if stops != wanted:
+            raise Mismatch([trial.plan], f"{kind}: reading: {verdict}\nmodel: {outcome}, counted {counted}")
+
+    # -- the kernel ----------------------------------------------------------------------------------------------------
+
+    def _fire(self, shots):
+        before = self._rig.counters(self._made)
+        seen = self._rig.fire([(shot.sender.link, shot.packets, _where(shot)) for shot in shots])
+        rises = {name: n - before.get(name, 0) for name, n in self._rig.counters(self._made).items()}
+        wrong = [shot for shot, links in zip(shots, seen, strict=True) if not _as_said(shot, links)]
+        if wrong:
+            links = seen[shots.index(wrong[0])]
+            words = f"{wrong[0].kind}: reading and model: {wrong[0].verdict}, told: {wrong[0].told}; kernel: {links}"
+            raise Mismatch([shot.trial.plan for shot in wrong[:3]], words)
+        self._check_counters(shots, rises)
+
+    def _check_counters(self, shots, rises):
+        """What the model counts is what the kernel counted."""
+        sums = Counter(name for shot in shots for name in shot.counted or ())
+        vague = any(shot.counted is None for shot in shots)
+        for name in sorted({*sums, *rises}):
+            more = rises.get(name, 0) - sums[name]
+            if ("_stop_" in name[1] or name[1] == "to_endpoint") and (more < 0 or (more > 0 and not vague)):
+                plans = [shot.trial.plan for shot in shots if name in (shot.counted or ())]
+                raise Mismatch(plans, f"{name} rose by {rises.get(name, 0)}, by the model {sums[name]}")
 
 
-def _counter_of(step_name, sender, receiver):
-    return f"rcv_stop_{receiver.link}" if step_name == "target-inbound" else f"snd_stop_{sender.link}"
+def _where(shot):
+    """Where something must be seen of a packet."""
+    if shot.verdict.passed:
+        return shot.receiver.link
+    return shot.sender.link if shot.told else None
+
+
+def _as_said(shot, seen):
+    arrived = seen - {shot.sender.link}
+    told = shot.sender.link in seen
+    return arrived == ({shot.receiver.link} if shot.verdict.passed else set()) and shot.told in (None, told)
+
+
+def _trackable(flow):
+    """Whether connection tracking knows this as the beginning of a flow: of ICMP, only requests of its own family."""
+    if flow.protocol in (1, 58):
+        return (flow.protocol, flow.port) in ANSWERS and (flow.protocol == 58) is (":" in flow.source_address)
+    return True
+
+
+def _returns(trial, made):
+    """Whether an answer would go to whoever sent the first packet: not if it forged its source."""
+    flow = trial.plan.flow(made)
+    borrowed = made.endpoint_of_interface(flow.sender.id) is not None
+    return borrowed or flow.source_address in flow.sender.addresses
+
+
+def kind_of(one: SecurityGroupRule):
+    """What kind of source or destination a rule has."""
+    if one.prefix_list_id:
+        return "prefix list"
+    if one.referenced_group_id:
+        return "peered reference" if one.referenced_vpc_id else "reference"
+    if one.peer in ("0.0.0.0/0", "::/0"):
+        return "any"
+    return "cidr6" if one.cidr_ipv6 else "cidr4"
+
+
+def compare(rig, before, after, plans, tally):
+    """Try flows in a World and in what becomes of it; raise Mismatch at the first disagreement."""
+    trials = [Trial(plan, answered=plan.source_port % 5 != 0) for plan in plans]
+    scene = Scene(rig, before, trials, tally)
+    scene.connections()
+    forget_flows(before)
+    scene.first_packets()
+    scene.answers()
+    scene.later_packets(after)

@@ -81,13 +81,11 @@ def cidr(text: str) -> Range:
 
 @lru_cache(maxsize=8192)
 def never_forwarded(text: str) -> bool:
-    """Whether no router passes a packet with this source on: unspecified, loopback, multicast, broadcast, IPv6
-    link-local (RFC 1812 section 5.3.7, RFC 4291 section 2.5)."""
+    """Whether no router passes a packet with this source on: unspecified, loopback, link-local, multicast, broadcast
+    (RFC 1812 section 5.3.7, RFC 3927 section 2.7, RFC 4291 section 2.5)."""
     parsed = ipaddress.ip_address(text)
-    special = parsed.is_unspecified or parsed.is_loopback or parsed.is_multicast
-    if isinstance(parsed, ipaddress.IPv6Address):
-        return special or parsed.is_link_local
-    return special or int(parsed) >> 24 == 0 or parsed == ipaddress.IPv4Address("255.255.255.255")
+    special = parsed.is_unspecified or parsed.is_loopback or parsed.is_link_local or parsed.is_multicast
+    return special or (parsed.version == 4 and int(parsed) >> 24 in (0, 255))
 
 
 def entry_of(prefix_list: PrefixList, where: Address) -> PrefixListEntry | None:

@@ -45,6 +45,8 @@ def tracking(world: World, flow: Flow) -> Sides:
 def _side(world: World, eni: NetworkInterface, seen: groups.Packet, packet: Moving, *, egress: bool) -> Tracking:
     if packet.protocol not in (groups.TCP, groups.UDP):
         return Tracking(True, f"{packet} is always tracked")
+    if world.endpoint_of_interface(eni.id) is not None:  # its inbound rules count for nothing, so nor do they here
+        return Tracking(True, f"{eni.id} is an endpoint's: its tunnels outlive its rules")
     there, back = ("outbound", "inbound") if egress else ("inbound", "outbound")
     admits = groups.any_address(world, eni.group_ids, seen, egress=egress)
     if admits is None:
