@@ -57,7 +57,8 @@ def chains_of_group(world: World, group: SecurityGroup) -> dict[str, Chain]:
         if _untracking(rule):
             version = _version(_network(rule.peer))
             verdict = Goto(names.untracking_chain(direction, version))
-            compiled = Rule((Family(version), *_protocol(rule)), verdict=verdict, comment=rule.id)
+            protocol = _protocol(rule.ip_protocol, rule.from_port, rule.to_port)
+            compiled = Rule((Family(version), *protocol), verdict=verdict, comment=rule.id)
             rules[names.any_chain(direction, group.id)].append(compiled)
         else:
             rules[names.group_chain(direction, group.id)] += _rules(world, group, rule)
@@ -66,8 +67,8 @@ def chains_of_group(world: World, group: SecurityGroup) -> dict[str, Chain]:
 
 def chain_of_list(direction: Direction, prefix_list: PrefixList) -> Chain:
     """A rule for each entry of a prefix list."""
-    entries = (_network(entry.cidr) for entry in prefix_list.entries)
-    return Chain(tuple(Rule(_within(direction, network), verdict=PASSED[direction]) for network in entries))
+    entries = (_within(direction, entry.cidr) for entry in prefix_list.entries)
+    return Chain(tuple(Rule(matches, verdict=PASSED[direction]) for matches in entries))
 
 
 def named_lists(groups: Iterable[SecurityGroup]) -> set[tuple[Direction, str]]:
@@ -141,28 +142,30 @@ def _untracking(rule: SecurityGroupRule) -> bool:
 
 
 def _rules(world: World, group: SecurityGroup, rule: SecurityGroupRule) -> Iterator[Rule]:
-    direction, protocol = _direction(rule), _protocol(rule)
+    direction, protocol = _direction(rule), _protocol(rule.ip_protocol, rule.from_port, rule.to_port)
     if rule.prefix_list_id is not None:
         yield Rule(protocol, verdict=Jump(names.list_chain(direction, rule.prefix_list_id)), comment=rule.id)
         return
     for peer in _peers(world, group, rule):
-        if _of_one_family((*peer, *protocol)):
+        if _of_one_family(peer, protocol):
             yield Rule((*peer, *protocol), verdict=PASSED[direction], comment=rule.id)
 
 
-def _of_one_family(matches: Iterable[Match]) -> bool:
+def _of_one_family(peer: tuple[Match, ...], protocol: tuple[Match, ...]) -> bool:
     """Whether they can hold at once. nft(8) leaves ICMP's family out where an address has said one, so that a rule for
     ICMP and IPv6 addresses would match ICMP carried in IPv6."""
-    versions = {_version(one.network) for one in matches if isinstance(one, Address)}
-    versions |= {one.version for one in matches if isinstance(one, Family | Icmp | PairIn)}
-    return len(versions) <= 1
+    wanted = {one.version for one in protocol if isinstance(one, Family | Icmp)}
+    if not wanted:
+        return True
+    versions = {_version(one.network) for one in peer if isinstance(one, Address)}
+    return len(versions | wanted | {one.version for one in peer if isinstance(one, Family | PairIn)}) == 1
 
 
 def _peers(world: World, group: SecurityGroup, rule: SecurityGroupRule) -> Iterator[tuple[Match, ...]]:
     """What the far end must be, as alternatives; none for a reference that counts for nothing."""
     direction = _direction(rule)
     if rule.referenced_group_id is None:
-        yield _within(direction, _network(rule.peer))
+        yield _within(direction, rule.peer)
         return
     other = world.referenced_group(group, rule)
     if other is None:
@@ -175,26 +178,31 @@ def _peers(world: World, group: SecurityGroup, rule: SecurityGroupRule) -> Itera
         yield (PairIn(side, version, names.remote(other.id, version)),)
 
 
-def _within(direction: Direction, network: Network) -> tuple[Match, ...]:
+@lru_cache(maxsize=16384)
+def _within(direction: Direction, cidr: str) -> tuple[Match, ...]:
+    """Many rules say the same: one value for all of them saves memory and time."""
+    network = _network(cidr)
     if network.prefixlen == 0:
         return (Family(_version(network)),)
     return (Address("daddr" if direction == "out" else "saddr", network),)
 
 
-def _protocol(rule: SecurityGroupRule) -> tuple[Match, ...]:
-    if rule.ip_protocol == "-1":
+@lru_cache(maxsize=16384)
+def _protocol(ip_protocol: str, from_port: int, to_port: int) -> tuple[Match, ...]:
+    """What a rule says of protocol and ports, as for SecurityGroupRule."""
+    if ip_protocol == "-1":
         return ()
-    number = PROTOCOL_NUMBERS.get(rule.ip_protocol) or int(rule.ip_protocol)
+    number = PROTOCOL_NUMBERS.get(ip_protocol) or int(ip_protocol)
     if number == TCP:
-        return (Ports(6, rule.from_port, rule.to_port),)
+        return (Ports(TCP, from_port, to_port),)
     if number == UDP:
-        return (Ports(17, rule.from_port, rule.to_port),)
+        return (Ports(UDP, from_port, to_port),)
     if number in (1, 58):
         version: Version = 4 if number == 1 else 6
-        if rule.from_port == -1:
+        if from_port == -1:
             # ICMP is a protocol of IPv4 and ICMPv6 of IPv6: the number alone would also match it carried in the other.
             return (Family(version), Protocol(number))
-        return (Icmp(version, rule.from_port, None if rule.to_port == -1 else rule.to_port),)
+        return (Icmp(version, from_port, None if to_port == -1 else to_port),)
     return (Protocol(number),)
 
 
