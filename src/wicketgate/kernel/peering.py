@@ -22,8 +22,8 @@ from wicketgate.model.routing import RouteTable, VpcPeeringConnection
 
 LOCAL, SUBNET, ROUTER = 5000, 5001, 5002
 """Priorities of rules."""
-MAIN_TABLE, ROUTER_TABLE, FIRST_TABLE = 254, 5002, 0x40000000
-"""Route tables have numbers from the last one on."""
+MAIN_TABLE, ROUTER_TABLE, FIRST_TABLE = 254, 1000, 0x40000000
+"""Route tables have numbers from the last one on, ways back to endpoints those after the one before."""
 
 ALIAS = "peering|"
 """How the aliases of peering links begin."""
@@ -57,18 +57,26 @@ class Peerings:
         """Take away the links that are not wanted any more, and what is tracked across them. Raises FabricError."""
         wanted = {vpc.id: _links(world, vpc) for vpc in world.vpcs}
         there = netns.names()
-        for vpc_id in (self._there.keys() | wanted.keys()) & there:
-            if vpc_id not in self._there:
-                self._there[vpc_id] = _read(vpc_id)
-            links = self._there[vpc_id].links
-            doomed = [link for link, alias in links.items() if wanted.get(vpc_id, {}).get(link) != alias]
-            ip.delete_links(vpc_id, doomed)
-            # Another VPC with the same ranges inherits no flow.
-            conntrack.forget_ranges(vpc_id, [one for link in doomed for one in _ranges(links[link])])
-            for link in doomed:
-                self._drop(link, _id(links[link]))
-        for vpc_id in self._there.keys() - (wanted.keys() & there):
+        for vpc_id in wanted.keys() & there - self._there.keys():
+            self._there[vpc_id] = _read(vpc_id)
+        for vpc_id in self._there.keys() - there:
             del self._there[vpc_id]
+        known = [(vpc_id, link, alias) for vpc_id, one in self._there.items() for link, alias in one.links.items()]
+        over = {_id(alias) for vpc_id, link, alias in known if wanted.get(vpc_id, {}).get(link) != alias}
+        for vpc_id, link, alias in known:
+            if _id(alias) in over:
+                self._unplug(vpc_id, link, alias)
+        for vpc_id in self._there.keys() - wanted.keys():
+            del self._there[vpc_id]
+
+    def _unplug(self, vpc_id: str, link: str, alias: str) -> None:
+        """With one end both are gone, and with them the routes."""
+        ip.delete_links(vpc_id, [link])
+        # Another VPC with the same ranges inherits no flow.
+        conntrack.forget_ranges(vpc_id, _ranges(alias))
+        there = self._there[vpc_id]
+        del there.links[link]
+        there.routes = {route for route in there.routes if route[2] != link}
 
     def lay(self, world: World) -> None:
         """Make links, routes and rules what the World wants; nothing is written that is so. Raises FabricError."""
@@ -105,13 +113,6 @@ class Peerings:
                 ],
             )
             self._there.setdefault(vpc_id, _Routing()).links[link] = alias
-
-    def _drop(self, link: str, peering_id: str) -> None:
-        """With one end both are gone, and with them the routes."""
-        for routing in self._there.values():
-            if link in routing.links and _id(routing.links[link]) == peering_id:
-                del routing.links[link]
-                routing.routes = {route for route in routing.routes if route[2] != link}
 
 
 def _id(alias: str) -> str:
