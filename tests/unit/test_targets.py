@@ -253,7 +253,7 @@ def test_clients_of_an_endpoint_with_ipv6(client, target, words):
 def test_a_target_that_is_no_address():
     """It is netd's to refuse; here it is no reason to take the client for preservable."""
     kept = msgspec.structs.replace(DUAL, preserve_client_ip=True)
-    assert client_refusal(PRESERVING6, kept, "203.0.113.10", "nonsense") == "'nonsense' is not an IP address"
+    assert str(client_refusal(PRESERVING6, kept, "203.0.113.10", "nonsense")) == "'nonsense' is not an IP address"
 
 
 @given(st.ip_addresses(v=6))

@@ -23,6 +23,8 @@ class Say(msgspec.Struct, frozen=True):
 
     key: str
     facts: dict[str, str] = {}
+    parts: dict[str, tuple[Say, ...]] = {}
+    """Facts that are sentences themselves, as lists."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,8 +36,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     say: Say
     decided_by: str = ""
     """Id of the statement (`policy/Sid`), rule (`sgr-...`), resource or setting that decided."""
-    defined_in: str = ""
-    """Where that is: the policy and whose it is, the group and its name, the settings file."""
+    where: Say | None = None
+    """Where that is defined: the policy and whose it is, the group and its name, the settings file."""
     misses: tuple[Say, ...] = ()
     """What nearly let it pass, the nearest first."""
 
@@ -46,8 +48,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     sender: str
     receiver: str
     """Ids of network interfaces."""
-    what: str
-    """`tcp 22 from 10.0.1.10/32`."""
+    what: tuple[Say, ...]
+    """`tcp 22 from 10.0.1.10/32` and the like."""
 
 
 class Remedy(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     remedies: tuple[Remedy, ...] = ()
     revision: int = 0
     """Of the World that it is about."""
+    recorded: dict[str, str] = {}
+    """What the audit trail has of the attempt that is explained; empty for a question."""
 
     @property
     def outcome(self) -> Outcome:

@@ -45,7 +45,28 @@ def nearest(
                 if kept:
                     found.append((len(kept), -_exactness(rule), len(found), rule, kept))
     found.sort(key=lambda one: one[:3])
-    return tuple(Say("miss", {"rule": str(rule), "kept": ",".join(kept)}) for *_, rule, kept in found[:NEAREST])
+    return tuple(
+        Say("miss", parts={"rule": (rule_said(rule),), "kept": tuple(Say(f"kept-{one}") for one in kept)})
+        for *_, rule, kept in found[:NEAREST]
+    )
+
+
+def rule_said(rule: SecurityGroupRule) -> Say:
+    """A rule in words, in English those of `str(rule)`."""
+    facts = {"rule": rule.id, "peer": rule.peer}
+    return Say("rule-outbound" if rule.is_egress else "rule-inbound", facts, {"content": (_content_said(rule),)})
+
+
+def _content_said(rule: SecurityGroupRule) -> Say:
+    protocol, first, last = rule.ip_protocol, rule.from_port, rule.to_port
+    if protocol == "-1":
+        return Say("traffic-all")
+    if protocol in ("tcp", "udp"):
+        return Say("traffic", {"words": f"{protocol} {first}" if first == last else f"{protocol} {first}-{last}"})
+    if protocol in ("icmp", "icmpv6") and first != -1:
+        facts = {"protocol": protocol, "type": str(first), "code": str(last)}
+        return Say("traffic-type" if last == -1 else "traffic-type-code", facts)
+    return Say("traffic", {"words": protocol})
 
 
 def shortfalls(

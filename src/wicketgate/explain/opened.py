@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from wicketgate.explain.answer import Say
 from wicketgate.explain.classes import Class, class_of, ends_of_ranges, passing, tunnels_only
 from wicketgate.explain.region import (
     EVERY_IPV4,
@@ -19,6 +20,7 @@ from wicketgate.explain.region import (
     address_at,
     ranges_of,
 )
+from wicketgate.explain.words import Language, text
 from wicketgate.model import PROTOCOL_NUMBERS, NetworkInterface, World
 
 _NAMES: Final = {number: name for name, number in PROTOCOL_NUMBERS.items()}
@@ -65,26 +67,42 @@ def _gain(before: World, after: World, sender: NetworkInterface, receiver: Netwo
     return now if there[0] is None or there[1] is None else now - passing(before, there[0], there[1])
 
 
-def words(region: Region) -> str:
+def words(region: Region, language: Language = "en") -> str:
     """A region in AWS's notation: `tcp 22 from 203.0.113.0/24; udp 53`."""
-    return "; ".join(_box(box) for box in region.merged())
+    return joined(packets(region), language)
 
 
-def _box(box: Box) -> str:
-    return f"{_content(box.protocols, box.ports)}{_sources(box.sources)}"
+def joined(what: Iterable[Say], language: Language = "en") -> str:
+    """The same from its sentences."""
+    return "; ".join(text(one, language) for one in what)
 
 
-def _content(protocols: Span, ports: Span) -> str:
+def packets(region: Region) -> tuple[Say, ...]:
+    """A region, box by box."""
+    return tuple(map(_box, region.merged()))
+
+
+def _box(box: Box) -> Say:
+    content = _content(box.protocols, box.ports)
+    sources = _sources(box.sources)
+    return Say("packets-from", {"sources": sources}, {"content": (content,)}) if sources else content
+
+
+def _content(protocols: Span, ports: Span) -> Say:
     if protocols == EVERY_PROTOCOL and ports == EVERY_PORT:
-        return "all traffic"
+        return Say("traffic-all")
     if protocols[0] != protocols[1]:
-        return f"protocols {protocols[0]}-{protocols[1]}" + ("" if ports == EVERY_PORT else f" {_ports(ports)}")
-    name = _NAMES.get(protocols[0], f"protocol {protocols[0]}")
+        facts = {"first": str(protocols[0]), "last": str(protocols[1]), "ports": _ports(ports)}
+        return Say("traffic-protocols" if ports == EVERY_PORT else "traffic-protocols-ports", facts)
+    name = _NAMES.get(protocols[0])
+    if name is None:
+        return Say("traffic-protocol", {"protocol": str(protocols[0])})
     if ports == EVERY_PORT:
-        return name
+        return Say("traffic", {"words": name})
     if name in ("icmp", "icmpv6"):
-        return f"{name} type {ports[0] >> 8}" + ("" if ports[1] - ports[0] == 255 else f" code {ports[0] & 255}")
-    return f"{name} {_ports(ports)}"
+        facts = {"protocol": name, "type": str(ports[0] >> 8), "code": str(ports[0] & 255)}
+        return Say("traffic-type" if ports[1] - ports[0] == 255 else "traffic-type-code", facts)
+    return Say("traffic", {"words": f"{name} {_ports(ports)}"})
 
 
 def _ports(ports: Span) -> str:
@@ -96,8 +114,8 @@ def _sources(sources: Span) -> str:
         return ""
     ranges = ranges_of(sources)
     if len(ranges) > RANGES_SHOWN:
-        return f" from {address_at(sources[0])}-{address_at(sources[1])}"
-    return f" from {', '.join(ranges)}"
+        return f"{address_at(sources[0])}-{address_at(sources[1])}"
+    return ", ".join(ranges)
 
 
 def without(found: Sequence[Gain], asked: Gain) -> list[Gain]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Literal
 
 import msgspec
 
+from wicketgate.explain.answer import Say
+from wicketgate.explain.words import Language, text
 from wicketgate.model import (
     CONNECTABLE_STATES,
     AccessKey,
@@ -25,11 +27,24 @@ _is_interface_id = re.compile(r"eni-[0-9a-zA-Z]+").fullmatch
 _is_key_id = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{12,}").fullmatch
 
 
+Place = Literal["Principal", "SourceIp", "Target", "EndpointId", "Port", "Time", "RequestId", "World"]
+"""Which part of a question is meant, by the API's names."""
+
+
 class Unanswerable(WicketgateError):
     """A question that cannot be answered as it stands; `str(error)` says what is missing and what would be right."""
 
     code = "Unanswerable"
     http_status = 400
+
+    def __init__(self, place: Place, key: str, /, **facts: str) -> None:
+        self.place: Place = place
+        self.say = Say(key, facts)
+        super().__init__(self.worded())
+
+    def worded(self, language: Language = "en") -> str:
+        """The place, and what is wrong there."""
+        return f"{self.place}: {text(self.say, language)}"
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +67,18 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """When, in seconds since the epoch: policies and sessions depend on it."""
 
 
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """From a client's address to a target: what packets are judged by, whoever sends them."""
+
+    vpc: Vpc
+    address: str
+    interface: NetworkInterface | None
+    """What holds the target's address, if anything does."""
+    instance: Instance | None
+    port: int
+    source_ip: str
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A question with everything in it found."""
 
@@ -70,14 +97,26 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What holds the target's address, if anything does."""
     instance: Instance | None
 
+    @property
+    def way(self) -> Way:
+        """The part of it that is about packets."""
+        return Way(
+            vpc=self.vpc,
+            address=self.address,
+            interface=self.interface,
+            instance=self.instance,
+            port=self.question.port,
+            source_ip=self.source_ip,
+        )
+
 
 def understood(world: World, question: Question) -> Asked:
     """Find what a question is about. Raises Unanswerable naming what is not there or what to add."""
     source = parse_address(question.source_ip)
     if source is None:
-        raise Unanswerable(f"--from {question.source_ip!r} is no IP address; give the client's, e.g. 203.0.113.10")
+        raise Unanswerable("SourceIp", "ask-address", given=question.source_ip)
     if not 1 <= question.port <= 65535:
-        raise Unanswerable(f"--port {question.port} is no TCP port; one is from 1 to 65535")
+        raise Unanswerable("Port", "ask-port", given=str(question.port))
     principal, keys = _principal(world, question.principal)
     endpoint = _named_endpoint(world, question.endpoint_id) if question.endpoint_id else None
     vpc, interface, instance, address = _target(world, question.target, endpoint)
@@ -111,53 +150,65 @@ def chosen(world: World, interface: NetworkInterface) -> Endpoint | None:
 
 # -- principals --------------------------------------------------------------------------------------------------------
 
-_ASK_FOR: Final = "give a user's name, role/NAME, root, an ARN or an access key's id"
 
-
-def _principal(world: World, text: str) -> tuple[Principal, tuple[AccessKey, ...]]:
-    if _is_key_id(text):
-        key = world.access_key(text)
+def _principal(world: World, given: str) -> tuple[Principal, tuple[AccessKey, ...]]:
+    if _is_key_id(given):
+        key = world.access_key(given)
         found = None if key is None else world.principal(key)
         if key is None or found is None:
-            raise Unanswerable(f"--principal {text}: there is no such access key; {_ASK_FOR}")
+            raise Unanswerable("Principal", "ask-key", given=given)
         return found, (key,)
-    kind, name, session = _named(world, text)
+    kind, name, session = _named(world, given)
     probe = AccessKey(
         id="",
         secret="",
         user_name=name if kind == "user" else "",
         role_name=name if kind == "role" else "",
-        session_name=session,
+        session_name=session or ("explained" if kind == "role" else ""),
     )
     owner = world.principal(probe)
-    if owner is None:
-        raise Unanswerable(f"--principal {text}: there is no {kind} {name!r}; {_ASK_FOR}")
+    if owner is None or (kind != "root" and not name):
+        raise Unanswerable("Principal", f"ask-no-{kind}", name=name)
     keys = tuple(
         one
         for one in world.access_keys
         if (one.user_name, one.role_name) == (probe.user_name, probe.role_name)
-        and (not session or one.session_name in ("", session))
+        and (not session or one.session_name == session)
     )
+    if kind == "role" and session and keys:  # the session itself, with its own policies and tags
+        return world.principal(keys[-1]) or owner, keys
     return owner, keys
 
 
-def _named(world: World, text: str) -> tuple[str, str, str]:
-    """(kind, name, session) that a text means."""
-    if text in ("root", f"arn:{world.partition}:iam::{world.account_id}:root"):
+def _named(world: World, given: str) -> tuple[str, str, str]:
+    """(kind, name, session) that a text means; an empty session is any."""
+    if given == "root":
         return "root", "", ""
-    if text.startswith("arn:"):
-        service, _, resource = text.removeprefix("arn:").partition(":")[2].partition("::")
-        kind, _, rest = resource.partition(":")[2].partition("/")
-        if service == "iam" and kind in ("user", "role"):
-            return kind, rest.rpartition("/")[2], "explained"
-        if service == "sts" and kind == "assumed-role":
-            name, _, session = rest.partition("/")
-            return "role", name, session
-        raise Unanswerable(f"--principal {text}: the ARN is of no user, role, session or root; {_ASK_FOR}")
-    if text.startswith("role/"):
-        name, _, session = text.removeprefix("role/").partition("/")
-        return "role", name, session or "explained"
-    return "user", text.removeprefix("user/"), ""
+    if given.startswith("arn:"):
+        return _of_arn(world, given)
+    if given.startswith("role/"):
+        name, _, session = given.removeprefix("role/").partition("/")
+        return "role", name, session
+    return "user", given.removeprefix("user/"), ""
+
+
+def _of_arn(world: World, given: str) -> tuple[str, str, str]:
+    parts = given.split(":", 5)
+    if len(parts) < 6:
+        raise Unanswerable("Principal", "ask-arn", given=given)
+    _, partition, service, _, account, resource = parts
+    kind, _, rest = resource.partition("/")
+    named = {
+        ("iam", "root"): ("root", "", ""),
+        ("iam", "user"): ("user", rest.rpartition("/")[2], ""),
+        ("iam", "role"): ("role", rest.rpartition("/")[2], ""),
+        ("sts", "assumed-role"): ("role", rest.partition("/")[0], rest.partition("/")[2]),
+    }.get((service, kind))
+    if named is None:
+        raise Unanswerable("Principal", "ask-arn", given=given)
+    if (partition, account) != (world.partition, world.account_id):
+        raise Unanswerable("Principal", "ask-account", given=given, partition=world.partition, account=world.account_id)
+    return named
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
@@ -166,32 +217,39 @@ def _named(world: World, text: str) -> tuple[str, str, str]:
 def _named_endpoint(world: World, endpoint_id: str) -> Endpoint:
     endpoint = world.endpoint(endpoint_id)
     if endpoint is None:
-        there = ", ".join(one.id for one in world.endpoints) or "there are none"
-        raise Unanswerable(f"--endpoint {endpoint_id}: there is no such endpoint; those that are: {there}")
+        there = ", ".join(one.id for one in world.endpoints)
+        raise Unanswerable(
+            "EndpointId", "ask-endpoint" if there else "ask-endpoint-none", given=endpoint_id, there=there
+        )
     return endpoint
 
 
 def _target(
-    world: World, text: str, endpoint: Endpoint | None
+    world: World, given: str, endpoint: Endpoint | None
 ) -> tuple[Vpc, NetworkInterface | None, Instance | None, str]:
-    if _is_instance_id(text):
-        instance = world.instance(text)
+    if _is_instance_id(given):
+        instance = world.instance(given)
         interface = None if instance is None else world.interface(instance.interface_id)
         if interface is None:
-            raise Unanswerable(f"--to {text}: there is no such instance, or it has ended and has no network interface")
-        return world.vpc_of_subnet(interface.subnet_id), interface, instance, _address_for(interface, endpoint)
-    if _is_interface_id(text):
-        interface = world.interface(text)
+            raise Unanswerable("Target", "ask-instance", given=given)
+        return _vpc(world, interface, endpoint), interface, instance, _address_for(interface, endpoint)
+    if _is_interface_id(given):
+        interface = world.interface(given)
         if interface is None:
-            raise Unanswerable(f"--to {text}: there is no such network interface")
+            raise Unanswerable("Target", "ask-interface", given=given)
         instance = world.instance_of_interface(interface.id)
-        return world.vpc_of_subnet(interface.subnet_id), interface, instance, _address_for(interface, endpoint)
-    address = parse_address(text)
+        return _vpc(world, interface, endpoint), interface, instance, _address_for(interface, endpoint)
+    address = parse_address(given)
     if address is None:
-        raise Unanswerable(f"--to {text!r} is no instance id, network interface id or IP address")
+        raise Unanswerable("Target", "ask-target", given=given)
     vpc = _vpc_of_address(world, str(address), endpoint)
     interface = world.interface_at(vpc.id, str(address))
     return vpc, interface, None if interface is None else world.instance_of_interface(interface.id), str(address)
+
+
+def _vpc(world: World, interface: NetworkInterface, endpoint: Endpoint | None) -> Vpc:
+    """Where the connection would be made. A target of another VPC than the endpoint's is one that it does not reach."""
+    return world.vpc_of_subnet(interface.subnet_id if endpoint is None else endpoint.subnet_id)
 
 
 def _address_for(interface: NetworkInterface, endpoint: Endpoint | None) -> str:
@@ -210,5 +268,5 @@ def _vpc_of_address(world: World, address: str, endpoint: Endpoint | None) -> Vp
         return holding[0]
     if holding:
         names = ", ".join(vpc.id for vpc in holding)
-        raise Unanswerable(f"--to {address} is in several VPCs ({names}); give --endpoint, or the instance's id")
-    raise Unanswerable(f"--to {address}: no network interface has this address; give --endpoint to say in which VPC")
+        raise Unanswerable("Target", "ask-several", given=address, vpcs=names)
+    raise Unanswerable("Target", "ask-nowhere", given=address)

@@ -16,7 +16,7 @@ import msgspec
 
 from wicketgate.admit import OPEN_TUNNEL
 from wicketgate.explain.answer import Line, Opening, Remedy, Say
-from wicketgate.explain.opened import Gain, gains, without, words
+from wicketgate.explain.opened import Gain, gains, packets, without
 from wicketgate.explain.question import Asked
 from wicketgate.explain.region import EVERY_IPV4, EVERY_IPV6, Box, Region, span_of
 from wicketgate.explain.steps import SEND_KEY, duration_of, name_of, source_of
@@ -65,7 +65,7 @@ def _remedy(world: World, asked: Asked, ways: Iterable[_Way]) -> Remedy:
         puts=puts,
         notes=tuple(note for way in ways for note in way.notes),
         opens=tuple(
-            Opening(sender=one.sender.id, receiver=one.receiver.id, what=words(one.region)) for one in opened[:SHOWN]
+            Opening(sender=one.sender.id, receiver=one.receiver.id, what=packets(one.region)) for one in opened[:SHOWN]
         ),
         also_opens=len(opened),
     )

@@ -1,43 +1,19 @@
-"""An explanation as people read it, and as programs do."""
+"""An explanation as people read it, and as programs do: `docs/explain.md` describes the form.
+
+What people read is made from what programs read, so both say the same wherever the explanation was made.
+"""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any, Final
 
 from wicketgate.explain.answer import SCHEMA, Explanation, Line, Remedy, Say
+from wicketgate.explain.opened import joined
 from wicketgate.explain.words import Language, text
 
 _SIGNS: Final = {"pass": "ok  ", "fail": "FAIL", "unknown": "?   "}
-
-
-def lines_of(explanation: Explanation, language: Language = "en") -> list[str]:
-    """The answer, a line each: every step, what nearly let a failed one pass, and what would help."""
-    found = []
-    for line in explanation.lines:
-        name = text(Say(f"step-{line.step}"), language)
-        where = f"  [{line.defined_in}]" if line.defined_in else ""
-        found.append(f"{_SIGNS[line.outcome]} {name}: {text(line.say, language)}{where}")
-        found += [f"       {text(miss, language)}" for miss in line.misses]
-    if explanation.remedies:
-        found += ["", text(Say("remedies"), language)]
-    for number, remedy in enumerate(explanation.remedies, start=1):
-        found += _remedy(number, remedy, language)
-    return [*found, "", text(Say(f"result-{explanation.outcome}"), language)]
-
-
-def _remedy(number: int, remedy: Remedy, language: Language) -> list[str]:
-    found = [f"{number}. {shlex.join(command)}" for command in remedy.commands[:1]]
-    found += [f"   {shlex.join(command)}" for command in remedy.commands[1:]]
-    notes = [text(note, language) for note in remedy.notes]
-    found += [f"{'   ' if found else f'{number}. '}{note}" for note in notes]
-    if not remedy.puts:
-        return found
-    if not remedy.also_opens:
-        return [*found, f"   {text(Say('opens-nothing'), language)}"]
-    found.append(f"   {text(Say('opens', {'count': str(remedy.also_opens)}), language)}")
-    found += [f"     {one.sender} -> {one.receiver}: {one.what}" for one in remedy.opens]
-    return found
 
 
 def as_data(explanation: Explanation, language: Language = "en") -> dict[str, Any]:
@@ -45,31 +21,87 @@ def as_data(explanation: Explanation, language: Language = "en") -> dict[str, An
     return {
         "schema": SCHEMA,
         "outcome": explanation.outcome,
+        "text": text(Say(f"result-{explanation.outcome}"), language),
+        "oneLine": one_line(explanation.lines, language),
         "revision": explanation.revision,
         "asked": explanation.asked,
-        "steps": [_step(line, language) for line in explanation.lines],
-        "remedies": [
-            {
-                "commands": [list(command) for command in remedy.commands],
-                "notes": [_say(note, language) for note in remedy.notes],
-                "alsoOpens": remedy.also_opens,
-                "opens": [{"from": one.sender, "to": one.receiver, "what": one.what} for one in remedy.opens],
-            }
-            for remedy in explanation.remedies
-        ],
+        "recorded": explanation.recorded,
+        "steps": [step_data(line, language) for line in explanation.lines],
+        "remedies": [_remedy_data(remedy, language) for remedy in explanation.remedies],
     }
 
 
-def _step(line: Line, language: Language) -> dict[str, Any]:
+def one_line(lines: tuple[Line, ...], language: Language = "en") -> str:
+    """Why not, in the words of the first step that fails; empty when none does."""
+    return next((text(line.say, language) for line in lines if line.outcome == "fail"), "")
+
+
+def step_data(line: Line, language: Language = "en") -> dict[str, Any]:
+    """One step of it."""
     return {
         "step": line.step,
+        "name": text(Say(f"step-{line.step}"), language),
         "outcome": line.outcome,
         **_say(line.say, language),
         "decidedBy": line.decided_by,
-        "definedIn": line.defined_in,
+        "definedIn": text(line.where, language) if line.where is not None else "",
         "nearestMisses": [_say(miss, language) for miss in line.misses],
     }
 
 
+def _remedy_data(remedy: Remedy, language: Language) -> dict[str, Any]:
+    return {
+        "commands": [list(command) for command in remedy.commands],
+        "notes": [_say(note, language) for note in remedy.notes],
+        "changesRules": bool(remedy.puts),
+        "alsoOpens": remedy.also_opens,
+        "opens": [{"from": one.sender, "to": one.receiver, "what": joined(one.what, language)} for one in remedy.opens],
+    }
+
+
 def _say(say: Say, language: Language) -> dict[str, Any]:
-    return {"key": say.key, "facts": say.facts, "text": text(say, language)}
+    parts = {name: ", ".join(text(one, language) for one in says) for name, says in say.parts.items()}
+    return {"key": say.key, "facts": say.facts | parts, "text": text(say, language)}
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def lines_of(explanation: Explanation, language: Language = "en") -> list[str]:
+    """The answer, a line each: every step, what nearly let a failed one pass, and what would help."""
+    return lines_of_data(as_data(explanation, language), language)
+
+
+def lines_of_data(data: Mapping[str, Any], language: Language = "en") -> list[str]:
+    """The same from `as_data`'s form, whose sentences are in this language already."""
+    found = _recorded(data.get("recorded") or {}, language)
+    for step in data["steps"]:
+        where = f"  [{step['definedIn']}]" if step["definedIn"] else ""
+        found.append(f"{_SIGNS[step['outcome']]} {step['name']}: {step['text']}{where}")
+        found += [f"       {miss['text']}" for miss in step["nearestMisses"]]
+    if data["remedies"]:
+        found += ["", text(Say("remedies"), language)]
+    for number, remedy in enumerate(data["remedies"], start=1):
+        found += _remedy(number, remedy, language)
+    return [*found, "", data["text"]]
+
+
+def _recorded(recorded: Mapping[str, str], language: Language) -> list[str]:
+    if not recorded:
+        return []
+    how = "recorded-closed" if "closeReason" in recorded else "recorded-failed" if "errorCode" in recorded else ""
+    return [text(Say(how or "recorded-opened", dict(recorded)), language), ""]
+
+
+def _remedy(number: int, remedy: Mapping[str, Any], language: Language) -> list[str]:
+    found = [f"{number}. {shlex.join(command)}" for command in remedy["commands"][:1]]
+    found += [f"   {shlex.join(command)}" for command in remedy["commands"][1:]]
+    for note in remedy["notes"]:
+        found.append(f"{'   ' if found else f'{number}. '}{note['text']}")
+    if not remedy["changesRules"]:
+        return found
+    if not remedy["alsoOpens"]:
+        return [*found, f"   {text(Say('opens-nothing'), language)}"]
+    found.append(f"   {text(Say('opens', {'count': str(remedy['alsoOpens'])}), language)}")
+    found += [f"     {one['from']} -> {one['to']}: {one['what']}" for one in remedy["opens"]]
+    return found

@@ -14,16 +14,20 @@ from wicketgate import iam, paths
 from wicketgate.admit import OPEN_TUNNEL, caller_context, tunnel_context
 from wicketgate.explain import misses
 from wicketgate.explain.answer import Line, Say
-from wicketgate.explain.question import Asked
+from wicketgate.explain.question import Asked, Way
 from wicketgate.model import (
     CONNECTABLE_STATES,
     PROTOCOL_NUMBERS,
     Endpoint,
     NetworkInterface,
+    PrefixListEntry,
     Principal,
     SecurityGroupRule,
     World,
 )
+from wicketgate.model.verdict import Reason
+from wicketgate.paths.groups import covering
+from wicketgate.paths.judge import first_packet
 from wicketgate.tunnel.targets import client_refusal, target_refusal
 
 TCP: Final = PROTOCOL_NUMBERS["tcp"]
@@ -37,22 +41,25 @@ def steps(world: World, asked: Asked, open_tunnels: int | None = None) -> Iterat
     yield _credentials(asked)
     yield from _iam(world, asked)
     yield _endpoint(world, asked)
-    endpoint = asked.endpoint
-    if endpoint is None:
+    if asked.endpoint is not None:
+        yield _limits(world, asked, asked.endpoint, open_tunnels)
+        yield from network_steps(world, asked.endpoint, asked.way)
+
+
+def network_steps(world: World, endpoint: Endpoint, way: Way) -> Iterator[Line]:
+    """The steps of the packets: from the target's address to what becomes of the connection later."""
+    yield _target(world, way, endpoint)
+    receiver, sender = way.interface, world.interface(endpoint.interface_id)
+    if receiver is None or sender is None or world.vpc_of_subnet(receiver.subnet_id) is not way.vpc:
         return
-    yield _limits(world, asked, endpoint, open_tunnels)
-    yield _target(world, asked, endpoint)
-    receiver, sender = asked.interface, world.interface(endpoint.interface_id)
-    if receiver is None or sender is None:
-        return
-    yield Line(step="route", outcome="pass", say=Say("route-local", {"address": asked.address, "vpc": asked.vpc.id}))
-    refusal = client_refusal(world, endpoint, asked.source_ip, asked.address)
-    source, own = source_of(world, asked, endpoint, sender)
-    flow = paths.Flow(sender, receiver, source, TCP, asked.question.port, destination_address=asked.address)
+    yield Line(step="route", outcome="pass", say=Say("route-local", {"address": way.address, "vpc": way.vpc.id}))
+    refusal = client_refusal(world, endpoint, way.source_ip, way.address)
+    source, own = source_of(world, way, endpoint, sender)
+    flow = paths.Flow(sender, receiver, source, TCP, way.port, destination_address=way.address)
     yield _outbound(world, flow)
     yield _source(world, endpoint, refusal, source, own)
     yield _inbound(world, flow)
-    yield _tracking(world, asked, flow)
+    yield _tracking(world, way, flow)
 
 
 # -- who ---------------------------------------------------------------------------------------------------------------
@@ -62,7 +69,7 @@ def _credentials(asked: Asked) -> Line:
     who, now = name_of(asked.principal), asked.question.at
     if not asked.keys:
         if asked.principal.type == "AssumedRole":
-            return Line(step="credentials", outcome="unknown", say=Say("key-none", {"principal": who}))
+            return Line(step="credentials", outcome="unknown", say=Say("session-none", {"principal": who}))
         return Line(step="credentials", outcome="fail", say=Say("key-none", {"principal": who}))
     for key in asked.keys:
         if key.active and (key.expires is None or key.expires > now):
@@ -126,12 +133,14 @@ def _iam(world: World, asked: Asked) -> Iterator[Line]:
             outcome="pass" if decision.allowed else "fail",
             say=Say(_iam_key(decision, asked.principal), facts | {"reason": decision.reason}),
             decided_by=decision.statement,
-            defined_in=where,
-            misses=tuple(
-                Say("iam-miss", {"statement": miss.statement, "kept": "; ".join(miss.shortfalls)})
-                for miss in decision.misses
-            ),
+            where=where,
+            misses=tuple(map(_iam_miss, decision.misses)),
         )
+
+
+def _iam_miss(miss: iam.Miss) -> Say:
+    kept = tuple(Say(f"shortfall-{one.key}", one.facts) for one in miss.shortfalls)
+    return Say("iam-miss", {"statement": miss.statement}, {"kept": kept})
 
 
 def _iam_key(decision: iam.Decision, principal: Principal) -> str:
@@ -142,10 +151,10 @@ def _iam_key(decision: iam.Decision, principal: Principal) -> str:
     return "iam-session" if decision.kind == "session" else "iam-nothing"
 
 
-def _defined_in(world: World, principal: Principal, policy: str) -> str:
-    """Whose a policy is: `policy deploy of user/alice`; empty when that cannot be told."""
+def _defined_in(world: World, principal: Principal, policy: str) -> Say | None:
+    """Whose a policy is; None when that cannot be told."""
     if not policy:
-        return ""
+        return None
     user, role = world.user(principal.name), world.role(principal.name.partition("/")[0])
     owners: list[tuple[str, Sequence[str], Sequence[str]]] = []
     if principal.type == "IAMUser" and user is not None:
@@ -156,11 +165,11 @@ def _defined_in(world: World, principal: Principal, policy: str) -> str:
         owners.append((f"role/{role.name}", [one.name for one in role.policies], role.attached))
     for owner, inline, attached in owners:
         if policy in inline:
-            return f"{owner}, inline policy {policy}"
+            return Say("defined-inline", {"owner": owner, "policy": policy})
         for arn in attached:
             if arn.rpartition("/")[2] == policy:
-                return f"{owner}, {arn}"
-    return ""
+                return Say("defined-managed", {"owner": owner, "policy": arn})
+    return None
 
 
 # -- endpoint and limits -----------------------------------------------------------------------------------------------
@@ -203,39 +212,46 @@ def _limits(world: World, asked: Asked, endpoint: Endpoint, open_tunnels: int | 
 
 
 def _limit(key: str, facts: dict[str, str], setting: str) -> Line:
-    return Line(step="limits", outcome="fail", say=Say(key, facts), decided_by=setting, defined_in="wicketgate.toml")
+    return Line(step="limits", outcome="fail", say=Say(key, facts), decided_by=setting, where=Say("defined-settings"))
 
 
 # -- target and source -------------------------------------------------------------------------------------------------
 
 
-def _target(world: World, asked: Asked, endpoint: Endpoint) -> Line:
-    refusal = target_refusal(world, endpoint, asked.address)
+def _target(world: World, way: Way, endpoint: Endpoint) -> Line:
+    refusal = target_refusal(world, endpoint, way.address)
     if refusal is not None:
-        return Line(step="target", outcome="fail", say=Say("target-refused", {"reason": refusal}))
-    if asked.interface is None:
-        facts = {"vpc": asked.vpc.id, "address": asked.address}
+        return Line(step="target", outcome="fail", say=Say("target-refused", parts={"reason": (_refusal(refusal),)}))
+    if way.interface is None:
+        facts = {"vpc": way.vpc.id, "address": way.address}
         return Line(step="target", outcome="fail", say=Say("target-nobody", facts))
-    if asked.instance is not None and asked.instance.state != "running":
-        facts = {"instance": asked.instance.id, "state": asked.instance.state}
-        return Line(step="target", outcome="fail", say=Say("target-not-running", facts), decided_by=asked.instance.id)
-    owner = asked.instance.id if asked.instance is not None else asked.interface.subnet_id
-    facts = {"address": asked.address, "interface": asked.interface.id, "owner": owner}
-    return Line(step="target", outcome="pass", say=Say("target-there", facts), decided_by=asked.interface.id)
+    if (home := world.vpc_of_subnet(way.interface.subnet_id)) is not way.vpc:
+        facts = {"interface": way.interface.id, "vpc": home.id, "endpoint": endpoint.id, "here": way.vpc.id}
+        return Line(step="target", outcome="fail", say=Say("target-elsewhere", facts), decided_by=home.id)
+    if way.instance is not None and way.instance.state != "running":
+        facts = {"instance": way.instance.id, "state": way.instance.state}
+        return Line(step="target", outcome="fail", say=Say("target-not-running", facts), decided_by=way.instance.id)
+    owner = way.instance.id if way.instance is not None else way.interface.subnet_id
+    facts = {"address": way.address, "interface": way.interface.id, "owner": owner}
+    return Line(step="target", outcome="pass", say=Say("target-there", facts), decided_by=way.interface.id)
 
 
-def source_of(world: World, asked: Asked, endpoint: Endpoint, sender: NetworkInterface) -> tuple[str, str]:
+def _refusal(reason: Reason) -> Say:
+    return Say(f"refusal-{reason.key}", reason.facts)
+
+
+def source_of(world: World, way: Way | Asked, endpoint: Endpoint, sender: NetworkInterface) -> tuple[str, str]:
     """The address that the target sees or, where that is refused, would see without preservation; and the endpoint's
     own address of the target's family."""
-    six = ":" in asked.address
+    six = ":" in way.address
     own = next((one for one in sender.addresses if (":" in one) is six), sender.addresses[0])
-    kept = endpoint.preserve_client_ip and client_refusal(world, endpoint, asked.source_ip, asked.address) is None
-    return (asked.source_ip if kept else own), own
+    kept = endpoint.preserve_client_ip and client_refusal(world, endpoint, way.source_ip, way.address) is None
+    return (way.source_ip if kept else own), own
 
 
-def _source(world: World, endpoint: Endpoint, refusal: str | None, source: str, own: str) -> Line:
-    if refusal and world.settings.unpreservable_client == "refuse":
-        say = Say("source-refused", {"reason": refusal})
+def _source(world: World, endpoint: Endpoint, refusal: Reason | None, source: str, own: str) -> Line:
+    if refusal is not None and world.settings.unpreservable_client == "refuse":
+        say = Say("source-refused", parts={"reason": (_refusal(refusal),)})
         return Line(step="source-address", outcome="fail", say=say, decided_by=endpoint.id)
     say = Say("source-endpoint" if source == own else "source-client", {"source": source})
     return Line(step="source-address", outcome="pass", say=say, decided_by=endpoint.id)
@@ -245,10 +261,10 @@ def _source(world: World, endpoint: Endpoint, refusal: str | None, source: str, 
 
 
 def _outbound(world: World, flow: paths.Flow) -> Line:
-    allowing, _ = paths.covering(world, flow)
-    packet = f"tcp {flow.port} to {flow.destination}"
-    if allowing:
-        return _allowed(world, "endpoint-outbound", flow.sender, allowing[0], packet)
+    said = Say("packet-to", {"content": f"tcp {flow.port}", "address": flow.destination})
+    found = next(covering(world, flow.sender.group_ids, first_packet(flow).leaving, egress=True), None)
+    if found is not None:
+        return _allowed(world, "endpoint-outbound", flow.sender, found, said)
     near = misses.nearest(
         world,
         flow.sender.group_ids,
@@ -258,14 +274,14 @@ def _outbound(world: World, flow: paths.Flow) -> Line:
         peer_address=flow.destination,
         peer_groups=flow.receiver.group_ids,
     )
-    return _nothing("endpoint-outbound", "outbound-nothing", flow.sender, packet, near)
+    return _nothing("endpoint-outbound", "outbound-nothing", flow.sender, said, near)
 
 
 def _inbound(world: World, flow: paths.Flow) -> Line:
-    _, allowing = paths.covering(world, flow)
-    packet = f"tcp {flow.port} from {flow.source_address}"
-    if allowing:
-        return _allowed(world, "target-inbound", flow.receiver, allowing[0], packet)
+    said = Say("packet-from", {"content": f"tcp {flow.port}", "address": flow.source_address})
+    found = next(covering(world, flow.receiver.group_ids, first_packet(flow).arriving, egress=False), None)
+    if found is not None:
+        return _allowed(world, "target-inbound", flow.receiver, found, said)
     near = misses.nearest(
         world,
         flow.receiver.group_ids,
@@ -275,29 +291,40 @@ def _inbound(world: World, flow: paths.Flow) -> Line:
         peer_address=flow.source_address,
         peer_groups=flow.sender.group_ids,
     )
-    return _nothing("target-inbound", "inbound-nothing", flow.receiver, packet, near)
+    return _nothing("target-inbound", "inbound-nothing", flow.receiver, said, near)
 
 
-def _allowed(world: World, step: str, eni: NetworkInterface, rule: SecurityGroupRule, packet: str) -> Line:
+def _allowed(
+    world: World,
+    step: str,
+    eni: NetworkInterface,
+    found: tuple[SecurityGroupRule, PrefixListEntry | None],
+    packet: Say,
+) -> Line:
+    rule, entry = found
     group = next(one for one in filter(None, map(world.group, eni.group_ids)) if rule in one.rules)
-    say = Say("rule-allows", {"rule": str(rule), "packet": packet})
-    return Line(step=step, outcome="pass", say=say, decided_by=rule.id, defined_in=f"{group.id} ({group.name})")
+    parts: dict[str, tuple[Say, ...]] = {"rule": (misses.rule_said(rule),), "packet": (packet,)}
+    say = Say("rule-allows", parts=parts)
+    if entry is not None:
+        say = Say("rule-allows-entry", {"entry": entry.cidr}, parts)
+    where = Say("defined-group", {"group": group.id, "name": group.name})
+    return Line(step=step, outcome="pass", say=say, decided_by=rule.id, where=where)
 
 
-def _nothing(step: str, key: str, eni: NetworkInterface, packet: str, near: tuple[Say, ...]) -> Line:
+def _nothing(step: str, key: str, eni: NetworkInterface, packet: Say, near: tuple[Say, ...]) -> Line:
     groups = ", ".join(eni.group_ids)
     return Line(
         step=step,
         outcome="fail",
-        say=Say(key, {"groups": groups, "packet": packet}),
+        say=Say(key, {"groups": groups}, {"packet": (packet,)}),
         decided_by=groups,
         misses=near,
     )
 
 
-def _tracking(world: World, asked: Asked, flow: paths.Flow) -> Line:
-    if world.revocation(asked.vpc.id) == "immediate":
-        say = Say("revocation-immediate", {"vpc": asked.vpc.id})
+def _tracking(world: World, way: Way, flow: paths.Flow) -> Line:
+    if world.revocation(way.vpc.id) == "immediate":
+        say = Say("revocation-immediate", {"vpc": way.vpc.id})
         return Line(step="tracking", outcome="pass", say=say, decided_by="revocation")
     sides = paths.tracking(world, flow)
     loose = [

@@ -1,15 +1,23 @@
-"""The catalogue of sentences, in each language. Facts go into the braces."""
+"""The catalogue of sentences, in each language. Facts go into the braces.
+
+Sentences that the engines have in English (why an endpoint does not dial, what kept an IAM statement) are taken over
+from them: `words_engines`. What is wrong with a question: `words_asking`.
+"""
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
 from wicketgate.explain.answer import Say
+from wicketgate.explain.words_asking import ASKING
+from wicketgate.explain.words_engines import ENGINES
 
 Language = Literal["en", "ja"]
 LANGUAGES: Final[tuple[Language, ...]] = ("en", "ja")
 
 CATALOGUE: Final[dict[str, tuple[str, str]]] = {
+    **ASKING,
+    **ENGINES,
     # -- what the steps are called
     "step-credentials": ("credentials", "認証情報"),
     "step-iam": ("IAM", "IAM"),
@@ -25,9 +33,30 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "outcome-pass": ("passes", "可"),
     "outcome-fail": ("fails", "不可"),
     "outcome-unknown": ("cannot tell", "不明"),
+    # -- attempts of the past
+    "recorded-failed": (
+        "{time}: request {requestId} was answered {errorCode}: {errorMessage}",
+        "{time}: リクエスト {requestId} への応答は {errorCode} でした: {errorMessage}",
+    ),
+    "recorded-closed": (
+        "{time}: the tunnel of request {requestId} ended with {closeCode}: {closeReason}",
+        "{time}: リクエスト {requestId} のトンネルは {closeCode} で終了しました: {closeReason}",
+    ),
+    "recorded-opened": (
+        "{time}: request {requestId} opened a tunnel",
+        "{time}: リクエスト {requestId} によりトンネルが開かれました",
+    ),
     # -- credentials
     "key-valid": ("{principal} can sign with access key {key}", "{principal} はアクセスキー {key} で署名できます"),
     "key-none": ("{principal} has no access key", "{principal} にはアクセスキーがありません"),
+    "session-none": (
+        "{principal} has no session now: whether somebody can get one is for its trust policy to say",
+        "{principal} のセッションは現在ありません。引き受けられるかどうかは信頼ポリシーによります",
+    ),
+    "key-unproven": (
+        "whoever it was did not prove to hold access key {key}: {code}",
+        "アクセスキー {key} の所有者であることが証明されませんでした: {code}",
+    ),
     "key-inactive": ("access key {key} of {principal} is inactive", "{principal} のアクセスキー {key} は無効です"),
     "key-expired": (
         "the session of access key {key} ended at {time}",
@@ -64,6 +93,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "{vpc} has no endpoint in a state in which tunnels open",
         "{vpc} にはトンネルを開ける状態のエンドポイントがありません",
     ),
+    "endpoint-gone": ("{endpoint} does not exist", "{endpoint} は存在しません"),
     "endpoint-state": ("{endpoint} is in state {state}", "{endpoint} の状態は {state} です"),
     "endpoint-chosen": (
         "{endpoint} is in state {state}; the AWS CLI would choose it: the first of {where}",
@@ -97,8 +127,12 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     # -- target and way
     "target-refused": ("an endpoint never dials it: {reason}", "エンドポイントはここへ接続しません: {reason}"),
     "target-nobody": (
-        "no network interface of {vpc} holds {address}",
+        "no network interface of {vpc} has {address}",
         "{vpc} には {address} を持つネットワークインターフェイスがありません",
+    ),
+    "target-elsewhere": (
+        "{interface} is in {vpc}, but {endpoint} is in {here} and reaches nothing beyond",
+        "{interface} は {vpc} にありますが、{endpoint} は {here} にあり、その外へは接続できません",
     ),
     "target-not-running": ("{instance} is {state}", "{instance} の状態は {state} です"),
     "target-there": ("{address} is {interface} of {owner}", "{address} は {owner} の {interface} です"),
@@ -119,7 +153,23 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "クライアントのアドレスを保持できません: {reason}",
     ),
     # -- groups
+    "rule-inbound": ("{rule} inbound {content} from {peer}", "{rule} ({peer} からの {content} のインバウンド)"),
+    "rule-outbound": ("{rule} outbound {content} to {peer}", "{rule} ({peer} への {content} のアウトバウンド)"),
+    "packet-from": ("{content} from {address}", "{address} からの {content}"),
+    "packet-to": ("{content} to {address}", "{address} への {content}"),
+    "packets-from": ("{content} from {sources}", "{sources} からの {content}"),
+    "traffic": ("{words}", "{words}"),
+    "traffic-all": ("all traffic", "すべてのトラフィック"),
+    "traffic-type": ("{protocol} type {type}", "{protocol} タイプ {type}"),
+    "traffic-type-code": ("{protocol} type {type} code {code}", "{protocol} タイプ {type} コード {code}"),
+    "traffic-protocol": ("protocol {protocol}", "プロトコル {protocol}"),
+    "traffic-protocols": ("protocols {first}-{last}", "プロトコル {first}-{last}"),
+    "traffic-protocols-ports": ("protocols {first}-{last} {ports}", "プロトコル {first}-{last} {ports}"),
     "rule-allows": ("{rule} allows {packet}", "{rule} が {packet} を許可しています"),
+    "rule-allows-entry": (
+        "{rule} allows {packet} by entry {entry}",
+        "{rule} がエントリ {entry} により {packet} を許可しています",
+    ),
     "outbound-nothing": (
         "no outbound rule of {groups} allows {packet}",
         "{groups} には {packet} を許可するアウトバウンドルールがありません",
@@ -135,8 +185,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "kept-range": ("the address range", "アドレス範囲"),
     "kept-group": ("the group", "セキュリティグループ"),
     "kept-stale": ("a reference that is stale", "無効になった参照"),
-    "defined-policy": ("policy {policy} of {owner}", "{owner} のポリシー {policy}"),
+    "defined-inline": ("{owner}, inline policy {policy}", "{owner} のインラインポリシー {policy}"),
+    "defined-managed": ("{owner}, {policy}", "{owner} の {policy}"),
     "defined-group": ("{group} ({name})", "{group} ({name})"),
+    "defined-settings": ("wicketgate.toml", "wicketgate.toml"),
     # -- tracking
     "tracked-both": (
         "both sides track the connection: it goes on when its rules are removed",
@@ -189,9 +241,8 @@ _BETWEEN: Final[dict[Language, str]] = {"en": ", ", "ja": "、"}
 
 
 def text(say: Say, language: Language = "en") -> str:
-    """A sentence in a language. `kept` is a list of what kept a rule from allowing, each a word of the catalogue."""
+    """A sentence in a language."""
     facts = dict(say.facts)
-    if say.key == "miss":
-        words = (CATALOGUE[f"kept-{one}"][LANGUAGES.index(language)] for one in facts["kept"].split(","))
-        facts["kept"] = _BETWEEN[language].join(words)
+    for name, parts in say.parts.items():
+        facts[name] = _BETWEEN[language].join(text(part, language) for part in parts)
     return CATALOGUE[say.key][LANGUAGES.index(language)].format(**facts)

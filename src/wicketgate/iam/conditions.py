@@ -14,6 +14,7 @@ import msgspec
 
 from wicketgate.iam.operators import OPERATORS, Operator
 from wicketgate.iam.patterns import Context, lookup
+from wicketgate.model.verdict import Reason
 
 Quantifier = Literal["", "ForAllValues", "ForAnyValue"]
 _IF_EXISTS: Final = "IfExists"
@@ -64,15 +65,38 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
                 return not negated
         return negated
 
-    def shortfall(self, context: Context) -> str:
-        """Why the condition does not hold, in words: `NumericEquals ec2-instance-connect:remotePort 3389 is not 22`."""
+    def shortfall(self, context: Context) -> Reason:
+        """Why the condition does not hold: `NumericEquals ec2-instance-connect:remotePort 3389 is not 22`."""
         found = lookup(context, self.key)
         wanted = " or ".join(self.values)
         if self.operator.name == "Null":
-            return f"{self.written} {self.key} is {'missing' if found is None else 'present'}"
+            return shortfall("missing" if found is None else "present", operator=self.written, name=self.key)
         if found is None:
-            return f"{self.written} {self.key} is not in the request (wanted {wanted})"
-        return f"{self.written} {self.key} {', '.join(found)} {self.operator.wording} {wanted}"
+            return shortfall("absent", operator=self.written, name=self.key, wanted=wanted)
+        return shortfall(
+            "value",
+            operator=self.written,
+            name=self.key,
+            found=", ".join(found),
+            relation=self.operator.wording,
+            wanted=wanted,
+        )
+
+
+SHORTFALLS: Final = {
+    "missing": "{operator} {name} is missing",
+    "present": "{operator} {name} is present",
+    "absent": "{operator} {name} is not in the request (wanted {wanted})",
+    "value": "{operator} {name} {found} {relation} {wanted}",
+    "resource": "the resource {resource} is not {named}",
+    "not-resource": "the resource {resource} is in NotResource {named}",
+}
+"""Everything that can keep a statement of the right action from allowing a request, by its key."""
+
+
+def shortfall(key: str, /, **facts: str) -> Reason:
+    """One of them, with its facts."""
+    return Reason(key, SHORTFALLS[key], facts)
 
 
 def read_condition(written: str, key: str, values: tuple[str, ...], *, allows: bool, variables: bool) -> Condition:

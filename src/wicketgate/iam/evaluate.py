@@ -13,9 +13,11 @@ from typing import Literal
 
 import msgspec
 
+from wicketgate.iam.conditions import shortfall
 from wicketgate.iam.patterns import Context
 from wicketgate.iam.policy import MalformedPolicy, Statement, read_policies
 from wicketgate.model import Policy, Principal
+from wicketgate.model.verdict import Reason
 
 Kind = Literal["identity-based", "session", "role trust"]
 """What a set of policies is called in a refusal."""
@@ -40,12 +42,12 @@ class Miss(msgspec.Struct, frozen=True):
 
     statement: str
     """`policy/Sid`."""
-    shortfalls: tuple[str, ...]
-    """What keeps it from allowing the request, each in words."""
+    shortfalls: tuple[Reason, ...]
+    """What keeps it from allowing the request."""
 
     def __str__(self) -> str:
         """One line for operators."""
-        return f"statement {self.statement} allows the action but not: {', and '.join(self.shortfalls)}"
+        return f"statement {self.statement} allows the action but not: {', and '.join(map(str, self.shortfalls))}"
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,8 +158,8 @@ def _miss(request: Request, statement: Statement) -> Miss | None:
     ]
     if not statement.names_resource(request.resource, request.context):
         named = " or ".join(pattern.text for pattern in statement.resources)
-        relation = "is in NotResource" if statement.not_resource else "is not"
-        shortfalls.insert(0, f"the resource {request.resource} {relation} {named}")
+        key = "not-resource" if statement.not_resource else "resource"
+        shortfalls.insert(0, shortfall(key, resource=request.resource, named=named))
     return Miss(statement.name, tuple(shortfalls))
 
 

@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
+
+
+class Reason(NamedTuple):
+    """Why something is not so, as a sentence with facts in it: one language's words are `str(reason)`, those of others
+    are found by the key."""
+
+    key: str
+    words: str
+    """English, with places for the facts in braces."""
+    facts: dict[str, str]
+
+    def __str__(self) -> str:
+        """One line in English."""
+        return self.words.format(**self.facts)
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -205,7 +205,7 @@ class Netd:
             return str(parse_address(client_address))
         if self.world.settings.unpreservable_client == "endpoint-address":
             return None
-        raise _Refused("client-address", reason)
+        raise _Refused("client-address", str(reason))
 
 
 def _own_address(world: World, endpoint: Endpoint, target: str) -> str | None:
