@@ -30,7 +30,8 @@ import syslog
 import time
 from datetime import datetime, timezone
 
-ADDRESS = "169.254.169.254:80"
+ADDRESSES = ("169.254.169.254:80", "[fd00:ec2::254]:80")
+"""Where instance metadata is: for who has IPv4, and for who has not."""
 REQUEST_SECONDS = 1.0
 OVERALL_SECONDS = 5
 TOKEN_TTL = 5
@@ -54,6 +55,10 @@ FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 class Refused(Exception):
     """There is no key to trust, and why."""
+
+
+class Unreachable(Refused):
+    """Nothing answers at an address of metadata."""
 
 
 class NoKeys(Exception):
@@ -359,13 +364,24 @@ def blobs(text: str) -> list[list[str]]:
 class Metadata:
     """Instance metadata (IMDSv2). Plain HTTP on purpose: no proxies, no redirects, one deadline for a whole answer."""
 
-    def __init__(self, address: str) -> None:
-        host, _, port = address.rpartition(":")
-        self.host, self.port = host, int(port)
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        self.addresses = addresses
+        self.host, self.port = "", 0
         self.token = ""
 
     def start(self) -> None:
-        """Get a session token."""
+        """Get a session token, from the first address that answers; the others are not asked then."""
+        problems = []
+        for address in self.addresses:
+            host, _, port = address.rpartition(":")
+            self.host, self.port = host.strip("[]"), int(port)
+            try:
+                return self._start()
+            except Unreachable as problem:
+                problems.append(str(problem))
+        raise Refused("; ".join(problems))
+
+    def _start(self) -> None:
         headers = f"X-aws-ec2-metadata-token-ttl-seconds: {TOKEN_TTL}\r\nContent-Length: 0\r\n"
         status, body = self._ask("PUT", "/latest/api/token", headers)
         if status != 200 or not re.fullmatch(r"[\x21-\x7e]{1,512}", body):
@@ -391,7 +407,8 @@ class Metadata:
 
     def _ask(self, method: str, path: str, headers: str) -> tuple[int, str]:
         deadline = time.monotonic() + REQUEST_SECONDS
-        request = f"{method} {path} HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n{headers}\r\n"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        request = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n"
         try:
             with socket.create_connection((self.host, self.port), REQUEST_SECONDS) as connection:
                 connection.sendall(request.encode("ascii"))
@@ -399,7 +416,7 @@ class Metadata:
         except socket.timeout:
             raise Refused(f"metadata takes longer than {REQUEST_SECONDS:g} s") from None
         except OSError as error:
-            raise Refused(f"metadata at {self.host} does not answer: {error}") from None
+            raise Unreachable(f"metadata at {self.host} does not answer: {error}") from None
 
 
 def _received(connection: socket.socket, deadline: float) -> bytes:
@@ -467,7 +484,7 @@ def pinned(path: str) -> Certificate:
 
 def valid_keys(options: argparse.Namespace) -> list[Pushed]:
     """The keys to trust, in the order of the checks that EC2 Instance Connect's own script makes."""
-    metadata = Metadata(options.address)
+    metadata = Metadata((options.address,) if options.address else ADDRESSES)
     metadata.start()
     instance = metadata.get("instance-id/", INSTANCE)
     known(options.user)
@@ -502,7 +519,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Print the SSH keys pushed for a user (sshd's AuthorizedKeysCommand).")
     parser.add_argument("--root", default="/etc/wicketgate/ssh-root.pem", help="the pinned root certificate (PEM)")
-    parser.add_argument("--address", default=ADDRESS, help="where instance metadata is (default: %(default)s)")
+    parser.add_argument("--address", help=f"where instance metadata is (default: {', '.join(ADDRESSES)})")
     parser.add_argument("user", help="%%u: the account that logs in")
     parser.add_argument("fingerprint", nargs="?", default="", help="%%f: of the key that is offered (SHA256:...)")
     options = parser.parse_args()

@@ -60,6 +60,17 @@ def test_proxy_command(lab, aws, vpc, client):
     assert (done.exit_code, done.stdout, done.source) == (0, "hello\n", source)
 
 
+def test_proxy_command_over_ipv6(lab, aws):
+    """The CLI's open-tunnel takes an IPv6 address; what the groups refuse is told as over IPv4."""
+    addresses = {name: lab.address("dual", name, ipv6=True) for name in ("web-1", "db-1")}
+    done = lab.login("dual", "web-1", aws=aws, address=addresses["web-1"], command="echo hello")
+    assert (done.exit_code, done.stdout, done.source) == (0, "hello\n", lab.source("dual", ipv6=True))
+    code, _, said, seconds = _tunnel(lab, aws, "dual", addresses["db-1"])
+    assert code != 0
+    assert "Unable to connect to target: no outbound rule of" in said
+    assert seconds < LIMIT
+
+
 def test_eight_in_the_same_second(lab, aws):
     """Eight tunnels opened at once with one key, and so with one URL, all log in."""
     target = lab.address("plain", "web-1")
@@ -263,10 +274,10 @@ def test_stdin_end_ends_the_cli(lab, aws):
 
 
 @pytest.mark.parametrize("program", ["aws", "wicketgate"])
-@pytest.mark.parametrize("vpc", ["plain", "kept"])
-def test_ssh_by_instance_id(lab, aws, program, vpc):
-    """`aws ec2-instance-connect ssh` and `wicketgate ssh` need an instance's id and nothing else to log in."""
-    instance = lab.instance(vpc, "web-1").id
+@pytest.mark.parametrize(("vpc", "name"), [("plain", "web-1"), ("kept", "web-1"), ("dual", "web-1"), ("dual", "six-1")])
+def test_ssh_by_instance_id(lab, aws, program, vpc, name):
+    """`aws ec2-instance-connect ssh` and `wicketgate ssh` need an instance's id alone to log in, IPv6-only or not."""
+    instance = lab.instance(vpc, name).id
     stock = [aws, "ec2-instance-connect", "ssh", "--connection-type", "eice", "--os-user", "ec2-user"]
     commands = {"aws": [*stock, "--instance-id", instance], "wicketgate": [*wicketgate_command(), "ssh", instance]}
     with netns.entered("office"):
@@ -281,7 +292,7 @@ def test_ssh_by_instance_id(lab, aws, program, vpc):
         )
     assert done.returncode == 0, done.stderr
     source, _, target, port = done.stdout.split()[-4:]
-    assert (source, target, port) == (lab.source(vpc), lab.address(vpc, "web-1"), "22")
+    assert (source, target, port) == (lab.source(vpc, ipv6=name == "six-1"), lab.address(vpc, name), "22")
 
 
 CRT = """

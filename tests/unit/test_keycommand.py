@@ -7,6 +7,7 @@ import importlib.util
 import os
 import pwd
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -431,6 +432,39 @@ def test_nobody_answers(server):
     """No metadata at all."""
     server.server_close()
     refused(server, "does not answer")
+
+
+class SixServer(ThreadingHTTPServer):
+    """The same over IPv6."""
+
+    address_family = socket.AF_INET6
+
+
+def test_metadata_over_ipv6(server):
+    """Where nothing answers over IPv4 the next address is asked, and then it alone; Host is as HTTP has it."""
+    with SixServer(("::1", server.server_port), Handler) as six:
+        six.daemon_threads, six.asked = True, []
+        six.paths = {"instance-id": lambda handler: handler.answer(handler.headers["Host"])}
+        thread = threading.Thread(target=six.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            nobody = f"127.0.0.1:{unused_port()}"
+            metadata = keycommand.Metadata((nobody, f"[::1]:{server.server_port}"))
+            metadata.start()
+            assert metadata.get("instance-id") == "[::1]"
+            keycommand.Metadata((f"127.0.0.1:{server.server_port}", f"[::1]:{server.server_port}")).start()
+            assert (len(server.asked), len(six.asked)) == (1, 2)
+        finally:
+            six.shutdown()
+            thread.join()
+    with pytest.raises(keycommand.Refused, match=r"127\.0\.0\.1 does not answer: .*; metadata at ::1 does not answer"):
+        keycommand.Metadata((nobody, f"[::1]:{server.server_port}")).start()
+
+
+def unused_port():
+    """A port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 @pytest.mark.parametrize(
