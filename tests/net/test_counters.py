@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from tests.net.test_netd import Process
-from tests.net.test_revocation import Live, carries
+from tests.net.test_peering import A1, B1, TO_B1, TO_B1_6, peered
+from tests.net.test_revocation import Live, carries, connection
 from tests.net.worlds import VPC, rule, sg, world
 from wicketgate.kernel import conntrack, netns
 from wicketgate.model import Settings
@@ -219,6 +220,21 @@ def test_counts_beside_the_rules(live, command, tmp_path):
         assert WEB.id not in done.stdout
         (shown,) = json.loads(command("--counters", "--group", sg("wide"), "--json").stdout)["groups"]
         assert shown["rules"][0]["counters"]["connections"] == 1
+
+
+def test_across_a_peering_each_side_is_credited_once(tmp_path, fabric):
+    """Both namespaces tell of the connection: the sender's credits outbound rules, the receiver's inbound ones."""
+    process = Process(tmp_path)
+    try:
+        live = Live(process, peered())
+        with connection(A1, B1, TO_B1, 80), connection(A1, B1, TO_B1_6, 81):
+            found = {rule: live.world.group(f"sg-{rule[4]}") for rule in connections(tmp_path)}
+            by_id = {one.id: one for group in found.values() for one in group.rules}
+            assert connections(tmp_path) == dict.fromkeys(found, 1)
+            ways = sorted((rule[4], by_id[rule].is_egress, by_id[rule].cidr_ipv4 is None) for rule in found)
+            assert ways == [("a", True, False), ("a", True, True), ("b", False, False), ("b", False, True)]
+    finally:
+        process.stop()
 
 
 def test_what_cannot_be_shown_is_said(live, command, tmp_path):

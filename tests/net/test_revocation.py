@@ -10,7 +10,9 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
+from tests.net.families import BLOCK6, SUBNET6, dual, family, rule6, six
 from tests.net.test_netd import Process
+from tests.net.test_peering import A1, B1, TO_B1, TO_B1_6, A, peered
 from tests.net.worlds import CLIENT, VPC, rule, sg, world
 from wicketgate import ipc
 from wicketgate.kernel import conntrack, netns
@@ -80,20 +82,9 @@ class Live:
         """Switch client IP preservation."""
         self.change(msgspec.structs.replace(self.world.endpoints[0], preserve_client_ip=on))
 
-    @contextmanager
-    def stream(self, sender="a", port=80):
+    def stream(self, sender="a", port=80, server=SERVER):
         """A TCP connection between two instances: both ends."""
-        with netns.entered(self._namespace("b")):
-            listener = socket.create_server(("0.0.0.0", port))
-        with netns.entered(self._namespace(sender)):
-            ours = socket.socket()
-        with listener, ours:
-            ours.settimeout(2)
-            ours.connect((SERVER, port))
-            listener.settimeout(2)
-            theirs, _ = listener.accept()
-            with theirs:
-                yield ours, theirs
+        return connection(self._namespace(sender), self._namespace("b"), server, port)
 
     @contextmanager
     def tunnel(self):
@@ -111,6 +102,23 @@ class Live:
 
     def _namespace(self, name):
         return next(one.id for one in self.world.instances if one.name == name)
+
+
+@contextmanager
+def connection(sender, receiver, address, port):
+    """A TCP connection between two namespaces: both ends."""
+    kind = family(address)
+    with netns.entered(receiver):
+        listener = socket.create_server(("::" if kind == socket.AF_INET6 else "0.0.0.0", port), family=kind)
+    with netns.entered(sender):
+        ours = socket.socket(kind)
+    with listener, ours:
+        ours.settimeout(2)
+        ours.connect((address, port))
+        listener.settimeout(2)
+        theirs, _ = listener.accept()
+        with theirs:
+            yield ours, theirs
 
 
 @pytest.fixture
@@ -198,6 +206,48 @@ def test_only_what_is_not_allowed_is_cut(live):
         live.groups_of("c", "other")
         assert carries(ours, theirs)
         assert not hears(second, other)
+
+
+def test_ipv6_is_cut_by_its_own_rules(live):
+    """Of a stream of either family the one whose family's rule goes."""
+    four, sixth = rule("in", "tcp", (80, 80), "10.0.1.0/24"), rule6(rule("in", "tcp", (80, 81), "10.0.1.0/24"), SUBNET6)
+    out = rule("out", "-1", (-1, -1), "10.0.0.0/16")
+    live.enforce(dual(live.world))
+    live.rules("server", four, sixth)
+    live.rules("client", out, rule6(out, BLOCK6))
+    with live.stream() as (ours, theirs), live.stream(port=81, server=six(SERVER)) as (second, other):
+        live.rules("server", four)
+        assert carries(ours, theirs)
+        assert not hears(second, other)
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("immediate", [True, False])
+def test_across_a_peering(tmp_path, fabric, side, immediate):
+    """The rules of both sides let a stream across: with either's gone, the VPC with the tag cuts it."""
+    process = Process(tmp_path)
+    try:
+        live = Live(process, peered())
+        live.change(msgspec.structs.replace(live.world.vpc(A), tags={REVOCATION_TAG: "immediate"} if immediate else {}))
+        for one in ("sg-a", "sg-b"):
+            live.change(tracked(live.world.group(one)))
+        with connection(A1, B1, TO_B1, 80) as (ours, theirs), connection(A1, B1, TO_B1_6, 81) as (second, other):
+            group = live.world.group(f"sg-{side}")
+            live.change(msgspec.structs.replace(group, rules=tuple(one for one in group.rules if one.cidr_ipv4)))
+            assert carries(ours, theirs)
+            assert hears(second, other) is not immediate
+    finally:
+        process.stop()
+
+
+def tracked(group):
+    """The group with ranges in place of any address: what those let through is tracked."""
+    ranges = {"0.0.0.0/0": "10.0.0.0/8", "::/0": "2001:db8::/32", None: None}
+    rules = (
+        msgspec.structs.replace(one, cidr_ipv4=ranges[one.cidr_ipv4], cidr_ipv6=ranges[one.cidr_ipv6])
+        for one in group.rules
+    )
+    return msgspec.structs.replace(group, rules=tuple(rules))
 
 
 def test_udp_is_cut(live):
