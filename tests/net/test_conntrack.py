@@ -1,11 +1,14 @@
 """Tracked connections as data: what is listed, deleted, forgotten and heard of, with real flows."""
 
+import ipaddress
 import select
 import socket
+import time
 from contextlib import contextmanager
 
 import pytest
 
+from tests.net.families import datagram, dual, hearing, rule6, six
 from tests.net.worlds import VPC, attempt, listening, rule, world
 from wicketgate.kernel import conntrack, netns
 from wicketgate.kernel.dial import IP_TRANSPARENT
@@ -133,3 +136,94 @@ def test_tcp_of_an_endpoint_bears_its_mark(made, fabric):
         assert 1 << 16 in [one.entry.mark & 0x0FFF0000 for one in heard.read()]
     finally:
         heard.close()
+
+
+def test_both_families_are_listed_and_forgotten(fabric):
+    """IPv6 entries, ICMPv6 among them, are listed and deleted by address and by range as IPv4's are."""
+    both = [*FREE, *(rule6(one, "::/0") for one in FREE)]
+    made = dual(world({"endpoint": [], "free": both}, {"one": ["free"], "two": ["free"]}))
+    fabric.apply(made)
+    with datagram(made.instances[0].id, six(ONE), 4000) as client, datagrams(made.instances[0].id, 4000) as four:
+        client.sendto(b"x", (six(TWO), 9))
+        four.sendto(b"x", (TWO, 9))
+        with netns.entered(made.instances[0].id):
+            echo = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        with echo:
+            echo.sendto(b"\x80\x00\x00\x00\x00\x07\x00\x00", (six(TWO), 0))
+        there = {entry.protocol: entry for entry in conntrack.dump(VPC) if entry.family == 6}
+        assert there[17].original == conntrack.Direction(six(ONE), six(TWO), 4000, 9)
+        assert (there[58].original.icmp_type, there[58].original.icmp_code) == (128, 0)
+        assert there[58].original.icmp_id == 7
+        assert conntrack.delete(VPC, there[58]) == 1
+        assert conntrack.forget(VPC, [six(TWO)]) == 1
+        assert [entry.family for entry in _udp(conntrack.dump(VPC))] == [4]
+        client.sendto(b"x", (six(TWO), 9))
+        assert conntrack.forget_ranges(VPC, [ipaddress.ip_network("2001:db8:1::/48")]) == 0
+        assert conntrack.forget_ranges(VPC, [ipaddress.ip_network("2001:db8::/64")]) == 0
+        assert conntrack.forget_ranges(VPC, [ipaddress.ip_network("2001:db8::/56")]) == 1
+        assert conntrack.forget_ranges(VPC, [ipaddress.ip_network("10.0.1.12/31")]) == 1
+
+
+def test_what_is_forgotten_stays_so(made):
+    """An established TCP connection whose entry is deleted: no segment passes from either side, though the rules allow
+    everything both ways, and a new connection passes."""
+    one, two = (instance.id for instance in made.instances[:2])
+    with hearing([two], (22,)) as listeners:
+        with netns.entered(one):
+            ours = socket.create_connection((TWO, 22), 2)
+        peer, _ = listeners[two, 22].accept()
+        with ours, peer:
+            ours.sendall(b"before")
+            assert peer.recv(16) == b"before"
+            assert conntrack.forget(VPC, [TWO]) >= 1
+            for sender, receiver in ((peer, ours), (ours, peer)):
+                sender.sendall(b"after")
+                receiver.settimeout(0.5)
+                with pytest.raises(TimeoutError):
+                    receiver.recv(16)
+            assert [entry for entry in conntrack.dump(VPC) if entry.protocol == 6] == []
+        with netns.entered(one):
+            socket.create_connection((TWO, 22), 2).close()
+
+
+INIT = bytes.fromhex("0fa00009 00000000 00000000 01000014 11111111 0000ffff 00010001 00000001")
+"""An SCTP packet with an INIT chunk (RFC 9260), from port 4000 to port 9."""
+
+
+@pytest.mark.parametrize(
+    ("protocol", "body", "answered", "seconds"),
+    [
+        (socket.IPPROTO_GRE, bytes.fromhex("00000800"), False, 600),
+        (socket.IPPROTO_GRE, bytes.fromhex("00000800"), True, 600),
+        (socket.IPPROTO_SCTP, INIT, False, 600),
+        (socket.IPPROTO_ESP, bytes(16), False, 600),
+        (253, bytes(16), True, 600),
+    ],
+)
+def test_idle_timeouts_of_other_protocols(made, protocol, body, answered, seconds):
+    """600 s for all but TCP, UDP and ICMP (EC2 User Guide, connection tracking), whatever Linux has by default."""
+    ends = [(made.instances[0].id, TWO), (made.instances[1].id, ONE)]
+    for namespace, address in ends[: 2 if answered else 1]:
+        with netns.entered(namespace):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
+        with sock:
+            sock.sendto(body, (address, 0))
+    (entry,) = [one for one in conntrack.dump(VPC) if one.protocol == protocol]
+    assert seconds - 5 < entry.timeout <= seconds
+
+
+def test_idle_timeouts_of_udp(made):
+    """30 s for one packet or one exchange; 180 s once there is more, which Linux sees after two seconds."""
+    with datagrams(made.instances[0].id, 4000) as client, datagrams(made.instances[1].id, 9) as server:
+        for payload in (b"first", b"second"):
+            client.sendto(payload, (TWO, 9))
+            server.recv(16)
+            server.sendto(payload, (ONE, 4000))
+            client.recv(16)
+            (entry,) = _udp(conntrack.dump(VPC))
+            assert 25 < entry.timeout <= 30
+        time.sleep(2.1)
+        client.sendto(b"third", (TWO, 9))
+        server.recv(16)
+        (entry,) = _udp(conntrack.dump(VPC))
+        assert 175 < entry.timeout <= 180

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.net.families import CLIENT6, dual, hearing, six
 from tests.net.test_fabric import GROUPS, MEMBERS, _normal
 from tests.net.worlds import CLIENT, ENDPOINT, VPC, attempt, listening, preserving, rule, world
 from wicketgate import ipc
@@ -100,6 +101,32 @@ def test_client_address_is_preserved(netd):
         reply, descriptors = netd.dial()
         assert (reply.source_address, listener.accept()[1][0]) == (CLIENT, CLIENT)
         _close(descriptors)
+
+
+@pytest.mark.parametrize("preserve", [False, True])
+def test_dual_stack(netd, preserve):
+    """An endpoint of both families: the target sees the endpoint's or the client's address of its own family; a mapped
+    address is IPv4, and a client of the other family is refused with preservation on."""
+    made = dual(world(GROUPS, MEMBERS, revision=2), preserve=preserve)
+    assert netd.apply(made) == 2
+    target = made.instances[0].id
+    with hearing([target], (22,)) as listeners:
+        for address, client, source in (
+            ("10.0.1.11", CLIENT, CLIENT if preserve else "10.0.1.10"),
+            ("::ffff:10.0.1.11", f"::ffff:{CLIENT}", CLIENT if preserve else "10.0.1.10"),
+            (six("10.0.1.11"), CLIENT6, CLIENT6 if preserve else six("10.0.1.10")),
+        ):
+            reply, descriptors = netd.dial(address=address, client_address=client)
+            assert (reply.refused, reply.source_address) == (None, source), reply.message
+            peer, seen = listeners[target, 22].accept()
+            peer.close()
+            assert seen[0].removeprefix("::ffff:") == source
+            _close(descriptors)
+        for address, client in (("10.0.1.11", CLIENT6), (six("10.0.1.11"), CLIENT)):
+            reply, descriptors = netd.dial(address=address, client_address=client)
+            assert reply.refused == ("client-address" if preserve else None)
+            _close(descriptors)
+    assert netd.dial(address=six("10.0.1.1"))[0].refused == "target"
 
 
 @pytest.mark.parametrize(
@@ -218,9 +245,11 @@ def test_impossible_world_keeps_the_old_one(netd):
 def test_killed_at_any_point_then_reconciled(tmp_path, fabric):
     """netd killed at 20 random moments of building and changing: the next start gives exactly what was asked for."""
     moments = random.Random(20261123)
+    four = world(GROUPS, MEMBERS, revision=1)
+    more = msgspec.structs.replace(four.interfaces[1], secondary_ip_addresses=("10.0.1.77",))
     worlds = [
-        world(GROUPS, MEMBERS, revision=1),
-        world({**GROUPS, "web": []}, {**MEMBERS, "extra": ["db"]}, preserve=True, revision=2),
+        msgspec.structs.replace(four, interfaces=(four.interfaces[0], more, *four.interfaces[2:])),
+        dual(world({**GROUPS, "web": []}, {**MEMBERS, "extra": ["db"]}, preserve=True, revision=2)),
     ]
     for number in range(20):
         process = Process(tmp_path)
@@ -251,15 +280,24 @@ def _state():
             sorted((link["ifname"], link["operstate"]) for link in ip.read(name, "link", "show")),
             sorted(
                 (one["ifname"], address["local"], address["prefixlen"])
-                for one in ip.read(name, "-4", "address", "show")
+                for one in ip.read(name, "address", "show")
                 for address in one.get("addr_info", [])
+                if address["scope"] != "link" or name.startswith("vpc-")
             ),
-            sorted(str(route) for route in ip.read(name, "route", "show", "table", "all")),
-            sorted(str(one) for one in ip.read(name, "rule", "show")),
+            *(
+                sorted(str(one) for one in ip.read(name, version, *what) if not _is_link_local(one))
+                for version in ("-4", "-6")
+                for what in (("route", "show", "table", "all"), ("rule", "show"))
+            ),
             _normal(name) if name.startswith(("vpc-", "eice-")) else [],
         )
         for name in sorted(netns.names())
     }
+
+
+def _is_link_local(route):
+    """Those of a host's own making, which it numbers as it likes."""
+    return str(route.get("dst", "")).startswith("fe80:")
 
 
 def test_slots_of_a_dead_process_are_free(tmp_path):

@@ -12,8 +12,7 @@ from typing import Literal
 import msgspec
 
 from wicketgate.kernel import netns
-from wicketgate.kernel.router import METADATA_ADDRESS6
-from wicketgate.rules import METADATA_ADDRESS, METADATA_PORT
+from wicketgate.rules import METADATA_ADDRESS, METADATA_ADDRESS6, METADATA_PORT
 
 BACKLOG = 256
 Version = Literal[4, 6]

@@ -66,7 +66,7 @@ def _lay(vpc_id: str, version: Literal[4, 6], ranges: list[str], ways: dict[int,
             default = "::/0" if version == 6 else "default"
             lines.append(f"route replace {default} via {address} dev {link} onlink table {table}")
         if priority not in ours:
-            mark = f"{index << rules.compile.ENDPOINT_MARK_SHIFT:#x}/{rules.ENDPOINT_MARK_MASK:#x}"
+            mark = f"{index << rules.ENDPOINT_MARK_SHIFT:#x}/{rules.ENDPOINT_MARK_MASK:#x}"
             lines.append(f"rule add priority {priority} fwmark {mark} lookup {table}")
     ip.batch(vpc_id, lines, version)
 

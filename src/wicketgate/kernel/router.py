@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from wicketgate import rules
 from wicketgate.kernel import ip, netns
 from wicketgate.model import Vpc, World
@@ -11,10 +9,8 @@ from wicketgate.model import Vpc, World
 VOID = ("void", "void-peer")
 """The link to nowhere and its other end, both in the VPC's namespace."""
 
-SERVICES = (rules.METADATA_ADDRESS, "169.254.169.253", "169.254.169.123")
-METADATA_ADDRESS6 = "fd00:ec2::254"
-SERVICES6 = (METADATA_ADDRESS6, "fd00:ec2::253", "fd00:ec2::123")
-"""Where instances find metadata, DNS and the time (EC2 and VPC User Guides). Only the first has a server of ours."""
+SERVICES = (rules.METADATA_ADDRESS, rules.METADATA_ADDRESS6, *rules.DNS_ADDRESSES, *rules.TIME_ADDRESSES)
+"""Where instances find metadata, DNS and the time. Only metadata has a server of ours."""
 
 SYSCTLS = {
     "net/ipv4/ip_forward": "1",
@@ -103,16 +99,15 @@ def resolver(vpc: Vpc) -> str:
 
 
 def lay_addresses(world: World, vpc: Vpc) -> None:
-    """Give the router its addresses; nothing is written that is so. Raises FabricError."""
+    """Give the router its addresses and no others; nothing is written that is so. Raises FabricError."""
     wanted = _addresses(world, vpc)
     there = {
         str(address["local"])
         for link in ip.read(vpc.id, "address", "show", "dev", "lo")
         for address in link.get("addr_info", [])
     }
-    # What is outside the VPC's ranges may be somebody else's, for a service of his own.
-    ours = [one for one in sorted(there - wanted.keys()) if any(ip_address(one) in network for network in vpc.networks)]
-    lines = [f"address delete {one}/{128 if ':' in one else 32} dev lo" for one in ours]
+    old = sorted(there - wanted.keys() - {"127.0.0.1", "::1"})
+    lines = [f"address delete {one}/{128 if ':' in one else 32} dev lo" for one in old]
     lines += [
         f"address add {one}/{128 if ':' in one else 32} dev lo{how}" for one, how in wanted.items() if one not in there
     ]
@@ -123,7 +118,7 @@ def _addresses(world: World, vpc: Vpc) -> dict[str, str]:
     """Address -> further words for ip(8)."""
     subnets = [one for one in world.subnets if one.vpc_id == vpc.id]
     # The router must choose no service's address for what it sends itself, such as ICMP errors.
-    wanted = dict.fromkeys(SERVICES, " scope host") | dict.fromkeys(SERVICES6, " nodad preferred_lft 0")
+    wanted = {one: " nodad preferred_lft 0" if ":" in one else " scope host" for one in SERVICES}
     if world.interface_at(vpc.id, resolver(vpc)) is None:
         wanted[resolver(vpc)] = " scope host"
     wanted |= {one.router_address: "" for one in subnets if one.router_address is not None}
