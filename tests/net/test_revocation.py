@@ -181,6 +181,17 @@ def test_a_stream_is_cut_at_once(live, change):
         assert not [one for one in conntrack.dump(VPC) if one.original.destination_port == 80 and one.status & 2]
 
 
+def test_a_stream_does_not_come_back_by_the_other_directions_rules(live):
+    """What the server sends in the middle of it is no new connection to the client, although one would be allowed."""
+    everything = rule("in", "-1", (-1, -1), "10.0.0.0/16"), rule("out", "-1", (-1, -1), "10.0.0.0/16")
+    live.rules("client", *everything)
+    live.rules("server", *GROUPS["server"], everything[1])
+    with live.stream() as (ours, theirs):
+        live.rules("server", everything[1])
+        assert not hears(theirs, ours)
+        assert not hears(ours, theirs)
+
+
 def test_unrelated_changes_cut_nothing(live):
     """Another group's rules, another interface's groups, a rule beside, the same by another rule."""
     with live.stream() as (ours, theirs), live.tunnel() as (mine, target):

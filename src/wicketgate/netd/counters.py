@@ -26,10 +26,11 @@ _logger = logging.getLogger("wicketgate.netd")
 
 WRITE_SECONDS: Final = 1.0
 """Totals are written to disk no more often than this."""
-_AT_ONCE: Final = 500
-"""Events read before netd turns to something else: some 5 ms."""
-_CATCH_UP: Final = 20_000
-"""Events read at most before a change is applied."""
+_AT_ONCE: Final = 250
+"""Events read before netd turns to something else: some 2 ms."""
+_CATCH_UP: Final = 2_000
+"""Events read at most before a change is applied, and before an answer: some 10 ms. In a storm of connections those
+behind them are credited by the World after."""
 _MOST_LIVE: Final = 262_144
 """Connections of a VPC whose rules are remembered until they end; what the others carry is not credited."""
 _MOST_SHAPES: Final = 65_536

@@ -4,6 +4,10 @@ rules would not let begin are forgotten by the kernel, and their next packet is 
 Before the change is acknowledged, so that what is acknowledged is enforced. An endpoint's connections come a moment
 later: the gateways, which follow the same World, close their tunnels in order, and the reset for the target must still
 find its way. What they leave is cut then, and whatever was on its way through the rules while they changed.
+
+netd does nothing else meanwhile. With 10,000 connections in a VPC that is 20 ms for a change that concerns few of them,
+50 ms if it concerns all and they are alike but for their source ports, 0.4 s if no two are, and 40 us more for each one
+that is cut (two shared cores).
 """
 
 from __future__ import annotations
