@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.net.families import dual, six
 from tests.net.worlds import ENDPOINT, VPC, resource_id, world
 from tests.unit.test_control_instance_connect import KEY, SEND, SIGNER, call
 from wicketgate import ipc
 from wicketgate.kernel import ip, netns
-from wicketgate.kernel.dial import IP_TRANSPARENT
+from wicketgate.kernel.dial import IP_TRANSPARENT, make_transparent
 from wicketgate.kernel.listen import ListenReply
 from wicketgate.lab.machines import readable_python
 from wicketgate.model import Instance, NetworkInterface, SecurityGroup, Subnet, Vpc, World, apply_change
@@ -26,7 +27,7 @@ from wicketgate.netd import listeners
 KEYCOMMAND = Path(__file__).parents[2] / "keycommand" / "wicketgate_keycommand.py"
 OTHER_VPC = "vpc-00000000000000002"
 METADATA_UID = 64914
-IP_MINTTL = 21
+IP_MINTTL, IPV6_MINHOPCOUNT = 21, 73
 WEB, DB, FAR = (resource_id("i", name) for name in ("web", "db", "far"))
 
 
@@ -159,6 +160,24 @@ def connect(machine, *, source=None, ttl=None, address="169.254.169.254", timeou
         sock.bind((source, 0))
     try:
         sock.connect((address, 80))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def connect6(machine, *, source=None, hops=None, timeout=2.0):
+    """The same over IPv6."""
+    with netns.entered(machine):
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    sock.settimeout(timeout)
+    if hops is not None:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, hops)
+    if source is not None:
+        make_transparent(sock)
+        sock.bind((source, 0))
+    try:
+        sock.connect(("fd00:ec2::254", 80))
     except OSError:
         sock.close()
         raise
@@ -485,3 +504,118 @@ def test_the_router_speaks_under_its_own_address(running):
     """ICMP errors of the router do not come from the metadata address, which is nobody's to talk from."""
     chosen = ip.read(VPC, "route", "get", "10.0.1.11")
     assert chosen[0].get("prefsrc") != "169.254.169.254"
+
+
+# -- IPv6, further addresses and interfaces ----------------------------------------------------------------------------
+
+SECOND_SUBNET = "subnet-00000000000000003"
+
+
+def manifold(revision=2):
+    """`web` with three addresses on its first interface and two on a second one, `db` with IPv6 alone."""
+    both = dual(
+        world({"endpoint": [], "none": []}, {"web": ["none"], "db": ["none"]}, revision=revision), only6=("db",)
+    )
+    web = msgspec.structs.replace(both.interfaces[1], secondary_ip_addresses=("10.0.1.21",))
+    second = NetworkInterface(
+        id="eni-00000000000000021",
+        subnet_id=SECOND_SUBNET,
+        private_ip_address="10.0.2.11",
+        ipv6_addresses=("2001:db8:0:2::11",),
+        group_ids=web.group_ids,
+        link="web-second",
+        attached_to=WEB,
+        device_index=1,
+    )
+    subnet = Subnet(id=SECOND_SUBNET, vpc_id=VPC, cidr_block="10.0.2.0/24", ipv6_cidr_block="2001:db8:0:2::/64")
+    wanted = msgspec.structs.replace(
+        both,
+        subnets=(*both.subnets, subnet),
+        interfaces=(both.interfaces[0], web, both.interfaces[2], second),
+    )
+    wanted.check()
+    return wanted
+
+
+def get6(machine, path, source=None):
+    """(status, body) of a path below meta-data, asked for over IPv6."""
+    with connect6(machine, source=source) as sock:
+        status, _, held = talk(sock, "PUT", "/latest/api/token", X_aws_ec2_metadata_token_ttl_seconds=60)
+        assert status == 200
+        answer = talk(sock, "GET", f"/latest/meta-data/{path}", X_aws_ec2_metadata_token=held)
+        return answer[0], answer[2]
+
+
+def test_metadata_over_ipv6(running):
+    """At fd00:ec2::254, from every IPv6 address of a machine, with no rule of any group; a token is good for both."""
+    running.apply(manifold())
+    wait_ready(WEB)
+    for machine, source in ((WEB, six("10.0.1.11")), (WEB, "2001:db8:0:2::11"), (DB, six("10.0.1.12"))):
+        assert get6(machine, "instance-id", source) == (200, machine)
+    assert get6(DB, "instance-id") == (200, DB)
+    with connect6(WEB) as sock:
+        answer = talk(sock, "GET", "/latest/meta-data/instance-id", X_aws_ec2_metadata_token=token(WEB))
+    assert answer[::2] == (200, WEB)
+    for source in (six("10.0.1.12"), "2001:db8:0:1::99", "2001:db8:ffff::1"):
+        with pytest.raises(TimeoutError):
+            connect6(WEB, source=source, timeout=0.3)
+    with pytest.raises(TimeoutError):
+        connect6(ENDPOINT, timeout=0.3)
+
+
+def test_a_token_travels_one_hop_over_ipv6(running):
+    """Its packets have a hop limit of 1; other answers, on the same connection too, travel on."""
+    running.apply(manifold())
+    wait_ready(WEB)
+    with connect6(WEB, hops=2, timeout=0.5) as far, connect6(WEB, hops=1) as near:
+        assert talk(far, "GET", "/latest/meta-data/mac")[0] == 401
+        with pytest.raises(TimeoutError):
+            talk(far, "PUT", "/latest/api/token", X_aws_ec2_metadata_token_ttl_seconds=60)
+        assert talk(near, "PUT", "/latest/api/token", X_aws_ec2_metadata_token_ttl_seconds=60)[0] == 200
+        near.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, 2)
+        assert talk(near, "GET", "/latest/meta-data/mac")[0] == 401
+
+
+def test_every_interface_is_told(running):
+    """What is there of addresses, of each interface by its MAC address, asked for from any address of the machine."""
+    running.apply(manifold())
+    wait_ready(WEB)
+    for source in ("10.0.1.11", "10.0.1.21", "10.0.2.11"):
+        with connect(WEB, source=source) as sock:
+            assert talk(sock, "GET", "/latest/meta-data/mac")[0] == 401, "heard, and asked for a token"
+    held = token(WEB)
+    assert get(WEB, "ipv6", held) == (200, six("10.0.1.11"))
+    macs = get(WEB, "network/interfaces/macs/", held)[1].replace("/", "").split("\n")
+    first = get(WEB, "mac", held)[1]
+    assert len(macs) == 2
+    (second,) = {*macs} - {first}
+    expected = {
+        f"{first}/device-number": "0",
+        f"{first}/local-ipv4s": "10.0.1.11\n10.0.1.21",
+        f"{first}/ipv6s": six("10.0.1.11"),
+        f"{first}/subnet-ipv6-cidr-blocks": "2001:db8:0:1::/64",
+        f"{first}/vpc-ipv4-cidr-blocks": "10.0.0.0/16",
+        f"{first}/vpc-ipv6-cidr-blocks": "2001:db8::/56",
+        f"{second}/device-number": "1",
+        f"{second}/interface-id": "eni-00000000000000021",
+        f"{second}/local-ipv4s": "10.0.2.11",
+        f"{second}/local-hostname": "ip-10-0-2-11.ec2.internal",
+        f"{second}/ipv6s": "2001:db8:0:2::11",
+        f"{second}/subnet-id": SECOND_SUBNET,
+        f"{second}/subnet-ipv4-cidr-block": "10.0.2.0/24",
+    }
+    assert {path: get(WEB, f"network/interfaces/macs/{path}", held) for path in expected} == {
+        path: (200, text) for path, text in expected.items()
+    }
+
+
+def test_a_machine_without_ipv4_is_told_so(running):
+    """Nothing of IPv4 is there, and the host name is the instance's."""
+    running.apply(manifold())
+    wait_ready(WEB)
+    _, mac = get6(DB, "mac")
+    assert get6(DB, "hostname") == (200, f"{DB}.ec2.internal")
+    assert get6(DB, "ipv6") == (200, six("10.0.1.12"))
+    assert get6(DB, "local-ipv4")[0] == 404
+    assert get6(DB, f"network/interfaces/macs/{mac}/local-ipv4s")[0] == 404
+    assert get6(DB, f"network/interfaces/macs/{mac}/ipv6s") == (200, six("10.0.1.12"))

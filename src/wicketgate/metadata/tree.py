@@ -134,7 +134,7 @@ def _document(world: World, instance: Instance, interface: NetworkInterface, zon
             "instanceId": instance.id,
             "instanceType": instance.instance_type,
             "pendingTime": f"{datetime.fromtimestamp(instance.launched_at, UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "privateIp": interface.private_ip_address,
+            "privateIp": interface.private_ip_address or None,
             "region": world.region,
             "version": "2017-09-30",
         },
