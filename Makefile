@@ -2,10 +2,12 @@
 #   VENV=DIR      where the Python environment is kept (default .venv)
 #   ARGS="..."    more arguments for pytest, the lab or the benchmark
 #   TIERS="..."   the directories of tests that `make test-net` runs
+#   SOAK_SECONDS  how long `make soak` tries random groups and packets (default 600); SOAK_SEED repeats a run
 
 VENV ?= .venv
 ARGS ?=
 TIERS ?= tests/net tests/api tests/e2e
+SOAK_SECONDS ?= 600
 PYTHON = $(VENV)/bin/python
 BOOTSTRAP = scripts/bootstrap
 
@@ -39,10 +41,11 @@ test-net: ## run the network and the end-to-end tests, each in a sandbox of its 
 	done; \
 	exit $$failed
 
-soak: ## every shape of the service models, and a longer storm
+soak: ## every shape of the service models, a longer storm, and random groups and packets for SOAK_SECONDS
 	@$(BOOTSTRAP) test $(VENV)
 	@WICKETGATE_SOAK=1 $(PYTHON) -m pytest -q tests/unit/test_api_roundtrip.py $(ARGS)
 	@WICKETGATE_STORM_CALLS=10000 $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m pytest -q tests/api/test_storm.py $(ARGS)
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m tests.net.soak
 
 check: ## format, lint, types, layers and unit tests: under a minute, no privileges, before every commit
 	@$(BOOTSTRAP) dev $(VENV)

@@ -38,11 +38,13 @@ def ends_of(flow, reply):
     return ends.swapped if reply else ends
 
 
-def says(flow, number, *, reply=False, later=False, extended=False):
+def says(flow, number, *, reply=False, later=False, extended=False, hops=64):
     """A packet of a flow in a direction: its first one, the answer to it, or a later one."""
     ends = ends_of(flow, reply)
     body = _body(flow, ends, tag(number), reply=reply, later=later)
-    return packet(ends.source, ends.destination, flow.protocol, body, extended=extended and flow.protocol != SCTP)
+    return packet(
+        ends.source, ends.destination, flow.protocol, body, extended=extended and flow.protocol != SCTP, hops=hops
+    )
 
 
 def complains(flow, number, kind, code, *, reply):

@@ -77,6 +77,8 @@ class Tally:
     protocols: Counter = field(default_factory=Counter)
     connections: Counter = field(default_factory=Counter)
     """Outcomes of connections that real sockets tried."""
+    expired: int = 0
+    """Packets that expired at the router."""
     natures: Counter = field(default_factory=Counter)
     """Flows by how many sides track them."""
 
@@ -151,6 +153,25 @@ class Scene:
         endpoint = self._made.endpoint_of_interface(flow.sender.id)
         own = flow.source_address in flow.sender.addresses
         return not own and endpoint is not None and endpoint.preserve_client_ip
+
+    def expiring_packets(self):
+        """What expires at the router is answered, whatever the rules: its own ICMP errors always arrive."""
+        plans, shots = [], []
+        for trial in self._trials[::8]:
+            flow = trial.plan.flow(self._made)
+            forged = flow.source_address not in flow.sender.addresses
+            if (
+                forged
+                or not _trackable(flow)
+                or not hop(self._made, flow.sender, flow.receiver, flow.destination).arrives
+            ):
+                continue
+            shots.append((flow.sender.link, lambda number, flow=flow: [says(flow, number, hops=1)], flow.sender.link))
+            self._tally.expired += 1
+            plans.append(trial.plan)
+        for plan, seen in zip(plans, self._rig.fire(shots), strict=True):
+            if seen != {plan.sender}:
+                raise Mismatch([plan], f"expiring packet: seen at {seen}, its sender should be told")
 
     def first_packets(self):
         """Send every flow's first packet; those that pass are open from then on."""
@@ -362,6 +383,7 @@ def compare(rig, before, after, plans, tally):
     trials = [Trial(plan, answered=plan.source_port % 5 != 0) for plan in plans]
     scene = Scene(rig, before, trials, tally)
     scene.connections()
+    scene.expiring_packets()
     forget_flows(before)
     scene.first_packets()
     scene.answers()

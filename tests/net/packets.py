@@ -77,14 +77,17 @@ class Wire:
 # -- IP ----------------------------------------------------------------------------------------------------------------
 
 
-def packet(source, destination, protocol, body, *, extended=False):
-    """An IP packet of the addresses' family; `extended` puts a destination options header before the body (IPv6)."""
+def packet(source, destination, protocol, body, *, extended=False, hops=64):
+    """An IP packet of the addresses' family; `extended` puts a destination options header before the body (IPv6).
+
+    `hops`: one less is the number of routers that pass it on.
+    """
     source, destination = ipaddress.ip_address(source), ipaddress.ip_address(destination)
     if source.version == 4:
-        return _header4(source, destination, protocol, len(body)) + body
+        return _header4(source, destination, protocol, len(body), hops=hops) + body
     if extended:
         protocol, body = DESTINATION_OPTIONS, bytes((protocol, 0, 1, 4, 0, 0, 0, 0)) + body  # PadN (RFC 8200 4.6)
-    return _header6(source, destination, protocol, len(body)) + body
+    return _header6(source, destination, protocol, len(body), hops=hops) + body
 
 
 def fragments(whole, identification):
@@ -110,17 +113,17 @@ def fragments(whole, identification):
     ]
 
 
-def _header4(source, destination, protocol, length, *, identification=0, offset=0):
+def _header4(source, destination, protocol, length, *, identification=0, offset=0, hops=64):
     source, destination = (ipaddress.ip_address(one).packed for one in (source, destination))
     header = struct.pack(
-        "!BBHHHBBH4s4s", 0x45, 0, 20 + length, identification, offset, 64, protocol, 0, source, destination
+        "!BBHHHBBH4s4s", 0x45, 0, 20 + length, identification, offset, hops, protocol, 0, source, destination
     )
     return header[:10] + struct.pack("!H", checksum(header)) + header[12:]
 
 
-def _header6(source, destination, next_header, length):
+def _header6(source, destination, next_header, length, *, hops=64):
     source, destination = (ipaddress.ip_address(one).packed for one in (source, destination))
-    return struct.pack("!IHBB16s16s", 6 << 28, length, next_header, 64, source, destination)
+    return struct.pack("!IHBB16s16s", 6 << 28, length, next_header, hops, source, destination)
 
 
 def checksum(data):

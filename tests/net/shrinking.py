@@ -23,7 +23,7 @@ def smallest(before, after, plan, disagree: Callable):
             fewer = (less(before), before if before is after else less(after))
             if before is after:
                 fewer = (fewer[0], fewer[0])
-            if fewer == (before, after) or not all(map(_is_whole, fewer)):
+            if fewer == (before, after) or not all(_is_whole(one, plan) for one in fewer):
                 continue
             if time.monotonic() > deadline:
                 break
@@ -33,7 +33,10 @@ def smallest(before, after, plan, disagree: Callable):
     return before, after
 
 
-def _is_whole(world):
+def _is_whole(world, plan):
+    """Whether it is a World, and one that still has both ends of the flow."""
+    if {plan.sender, plan.receiver} - {eni.link for eni in world.interfaces}:
+        return False
     try:
         world.check()
     except WorldError:

@@ -28,6 +28,7 @@ def test_reading_model_and_kernel_agree():
         refused = sum(count for (what, end), count in tally.later.items() if what == kind and end != "pass")
         assert tally.later[kind, "pass"] >= 200, kind
         assert refused >= (20 if kind == "answer" else 100), kind
+    assert tally.expired >= 200
     assert tally.connections["connected"] >= 200
     assert tally.connections["EHOSTUNREACH"] >= 20
     assert tally.connections["EACCES"] >= 20
