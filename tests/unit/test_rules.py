@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.net.families import dual
 from tests.net.random_worlds import A, B, random_plans, random_world
 from tests.net.small_changes import FOLLOWED, edited
 from tests.net.worlds import CLIENT, VPC, preserving, rule, sg, world
 from wicketgate import rules
+from wicketgate.model import ConnectionTracking, Vpc, VpcPeeringConnection, World
 from wicketgate.paths import covering, judge_flow, tracking
 from wicketgate.paths.routes import hop
 from wicketgate.rules import ir
@@ -274,3 +276,127 @@ def test_the_router_answers_for_metadata_alone(preserve):
     assert outcome(target="10.0.1.1") == "drop"
     assert outcome(protocol=17) == "drop"
     assert outcome(port=8080) == "drop"
+
+
+OPEN = [rule("in", "-1", (-1, -1), "0.0.0.0/0"), rule("out", "-1", (-1, -1), "0.0.0.0/0")]
+
+
+@pytest.mark.parametrize("reply", [False, True])
+@pytest.mark.parametrize("mark", [0, 1, 2, 3])
+def test_later_packets_change_no_mark(reply, mark):
+    """What a flow is at either side is settled by its first packet, whichever way later ones go and whoever sends."""
+    ruleset = rules.compile_vpc(world({"endpoint": [], "open": OPEN}, {"a": ["open"], "b": ["open"]}), VPC)
+    ends = (
+        {"iif": "b", "oif": "a", "saddr": "10.0.1.12", "daddr": "10.0.1.11"}
+        if reply
+        else {"iif": "a", "oif": "b", "saddr": "10.0.1.11", "daddr": "10.0.1.12"}
+    )
+    seen = rules.walk(ruleset, _packet(**ends, ct_state="established", ct_reply=reply, ct_mark=mark))
+    assert (seen.outcome, seen.ct_mark) == ("accept", mark)
+
+
+@pytest.mark.parametrize(
+    ("packet", "outcome"),
+    [
+        ({"ct_state": "new"}, "drop"),
+        ({"ct_state": "new", "ct_confirmed": True}, "accept"),
+        ({"ct_state": "established"}, "accept"),
+        ({"ct_state": "established", "ct_mark": 1}, "drop"),
+        ({"ct_state": "established", "ct_mark": 2}, "drop"),
+        ({"ct_state": "new", "ct_confirmed": True, "ct_mark": 2}, "drop"),
+        ({"ct_state": "related", "protocol": 1, "dport": 3}, "accept"),
+        ({"ct_state": "related", "protocol": 1, "dport": 3, "ct_mark": 1}, "drop"),
+        ({"ct_state": "invalid"}, "drop"),
+    ],
+)
+def test_later_packets_without_rules(packet, outcome):
+    """Of a flow whose rules are gone all but the first packet pass, at sides that track it."""
+    ruleset = rules.compile_vpc(world({"endpoint": [], "none": []}, {"a": ["none"], "b": ["none"]}), VPC)
+    ends = {"iif": "a", "oif": "b", "saddr": "10.0.1.11", "daddr": "10.0.1.12"}
+    assert rules.walk(ruleset, _packet(**{**ends, **packet})).outcome == outcome
+
+
+def test_no_way_from_peer_to_peer():
+    """A peering connection leads to the VPC at its other end, not on to a third."""
+    vpcs = [Vpc(id=f"vpc-{number}", cidr_block=f"10.{number}.0.0/16") for number in range(3)]
+    peerings = [
+        VpcPeeringConnection(
+            id=f"pcx-{number}",
+            requester_vpc_id="vpc-0",
+            accepter_vpc_id=f"vpc-{number}",
+            link=f"p{number}",
+            status="active",
+        )
+        for number in (1, 2)
+    ]
+    made = World(vpcs=tuple(vpcs), peerings=tuple(peerings))
+    made.check()
+    ruleset = rules.compile_vpc(made, "vpc-0")
+    seen = rules.walk(ruleset, _packet(iif="p1", oif="p2", saddr="10.1.0.5", daddr="10.2.0.5"))
+    assert (seen.outcome, seen.chains[-1]) == ("drop", "leaving")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "one", "other", "wanted"),
+    [
+        (6, (350, None, None), (None, None, None), "tcp_350"),
+        (6, (350, None, None), (60, None, None), "tcp_60"),
+        (17, (350, None, None), (60, None, None), ""),
+        (17, (None, 90, 60), (None, 100, 45), "udp_90_45"),
+        (17, (None, None, 60), (None, None, None), ""),
+        (17, (None, 90, 60), (None, None, None), "udp_90_30"),
+        (17, (None, 180, 30), (None, None, 40), ""),
+        (1, (350, 90, 60), (350, 90, 60), ""),
+    ],
+)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_time_outs(protocol, one, other, wanted, swapped):
+    """Each timer is the smaller of both sides', whichever opens the flow."""
+    made = world({"endpoint": [], "open": OPEN}, {"a": ["open"], "b": ["open"], "c": ["open"]})
+    names = ("tcp_established", "udp_stream", "udp")
+    asked = {"a": other, "b": one, "c": (61, 61, 31)} if swapped else {"a": one, "b": other, "c": (61, 61, 31)}
+    interfaces = tuple(
+        msgspec.structs.replace(
+            eni, connection_tracking=ConnectionTracking(**dict(zip(names, asked[eni.link], strict=True)))
+        )
+        if eni.link in asked
+        else eni
+        for eni in made.interfaces
+    )
+    ruleset = rules.compile_vpc(msgspec.structs.replace(made, interfaces=interfaces), VPC)
+    ends = {"iif": "a", "oif": "b", "saddr": "10.0.1.11", "daddr": "10.0.1.12"}
+    seen = rules.walk(ruleset, _packet(**ends, protocol=protocol))
+    assert (seen.outcome, seen.timeout) == ("accept", wanted)
+
+
+@pytest.mark.parametrize(
+    ("packet", "outcome"),
+    [
+        ({"daddr": "fd00:ec2::254"}, "accept"),
+        ({"daddr": "fd00:ec2::254", "saddr": "2001:db8:0:1::12"}, "drop"),
+        ({"daddr": "fd00:ec2::254", "iif": "endpoint", "saddr": "2001:db8:0:1::10"}, "drop"),
+        ({"daddr": "fd00:ec2::253", "protocol": 17, "dport": 53}, "accept"),
+        ({"daddr": "fd00:ec2::123", "protocol": 17, "dport": 123}, "accept"),
+        ({"daddr": "10.0.0.2", "saddr": "10.0.1.11", "protocol": 17, "dport": 53}, "accept"),
+        ({"daddr": "169.254.169.253", "saddr": "10.0.1.11", "dport": 53}, "accept"),
+        ({"daddr": "169.254.169.123", "saddr": "10.0.1.11", "protocol": 17, "dport": 123}, "accept"),
+        ({"daddr": "10.0.0.3", "saddr": "10.0.1.11", "protocol": 17, "dport": 53}, "drop"),
+        ({"daddr": "255.255.255.255", "saddr": "0.0.0.0", "protocol": 17, "dport": 67}, "accept"),
+        ({"daddr": "10.0.1.1", "saddr": "0.0.0.0", "protocol": 17, "dport": 67}, "drop"),
+        ({"daddr": "10.0.1.1", "saddr": "10.0.1.11", "protocol": 17, "dport": 67}, "accept"),
+        ({"daddr": "ff02::1:2", "saddr": "fe80::5", "protocol": 17, "dport": 547}, "accept"),
+        ({"daddr": "ff02::1:ff00:1", "saddr": "fe80::5", "protocol": 58, "dport": 135}, "accept"),
+        ({"daddr": "ff02::1:ff00:1", "saddr": "::", "protocol": 58, "dport": 135}, "accept"),
+        ({"daddr": "ff02::16", "saddr": "::", "protocol": 58, "dport": 143}, "accept"),
+        ({"daddr": "fe80::1", "protocol": 58, "dport": 136}, "accept"),
+        ({"daddr": "fe80::1", "saddr": "fe80::5", "iif": "unknown", "protocol": 58, "dport": 136}, "drop"),
+        ({"daddr": "fe80::1", "saddr": "fe80::5", "protocol": 58, "dport": 128}, "drop"),
+        ({"daddr": "2001:db8:0:1::12", "saddr": "fe80::5", "protocol": 58, "dport": 135}, "drop"),
+    ],
+)
+def test_what_is_never_filtered(packet, outcome):
+    """The router hears metadata, DNS, time, DHCP and neighbour discovery whatever the groups say, and nothing else."""
+    made = dual(world({"endpoint": [], "none": []}, {"web-1": ["none"], "web-2": ["none"]}))
+    base = {"iif": "web-1", "oif": "", "saddr": "2001:db8:0:1::11", "dport": 80}
+    seen = rules.walk(rules.compile_vpc(made, VPC), _packet(**{**base, **packet}), ("prerouting", "input"))
+    assert seen.outcome == outcome
