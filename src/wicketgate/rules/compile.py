@@ -93,7 +93,7 @@ def _whole(world: World, vpc_id: str, before: tuple[World, Ruleset] | None) -> R
     timeouts = compile_timeouts(interfaces, peers)
     base = base_chains(Surroundings(vpc, endpoints, peers, timeouts.jump))
     of_interfaces = _chains_of_interfaces(interfaces, endpoints, before)
-    group_chains = _chains_of_groups(world, groups, before)
+    of_group = _parts_of_groups(world, groups, before)
     free = {eni.link for eni in interfaces if not eni.source_dest_check}
     preserving = {link for link, endpoint in endpoints.items() if endpoint.preserve_client_ip or link in free}
     return Ruleset(
@@ -101,7 +101,7 @@ def _whole(world: World, vpc_id: str, before: tuple[World, Ruleset] | None) -> R
             **base,
             **timeouts.chains,
             **of_groups.chains_of_lists(world, of_groups.named_lists(groups)),
-            **group_chains,
+            **of_group.chains,
             **of_interfaces,
         },
         interface_sets={
@@ -111,13 +111,14 @@ def _whole(world: World, vpc_id: str, before: tuple[World, Ruleset] | None) -> R
             "preserving": frozenset(preserving),
             **({"peerings": frozenset(peers)} if peers else {}),
             **timeouts.interface_sets,
-            **_open_sets(group_chains, groups, [eni for eni in interfaces if eni.link not in endpoints]),
+            **_open_sets(of_group.chains, groups, [eni for eni in interfaces if eni.link not in endpoints]),
             **{names.members(one.id): frozenset(eni.link for eni in world.members(one.id)) for one in groups},
         },
         pair_sets={
             **{names.sources(version): PairSet(version, of_groups.pairs(interfaces, version)) for version in VERSIONS},
             **of_groups.remote_sets(world, of_groups.remote_groups(world, groups) if peers else {}),
         },
+        cell_sets=of_group.cell_sets,
         maps={
             "senders": {link: f"snd_{link}" for link in links} | dict.fromkeys(peers, "receive"),
             "receivers": {link: f"rcv_{link}" for link in links} | dict.fromkeys(peers, "leave"),
@@ -128,25 +129,31 @@ def _whole(world: World, vpc_id: str, before: tuple[World, Ruleset] | None) -> R
     )
 
 
-def _chains_of_groups(
+def _parts_of_groups(
     world: World, groups: Iterable[SecurityGroup], before: tuple[World, Ruleset] | None
-) -> dict[str, Chain]:
-    """Chains of groups: those of a group that is the same object as before are not made again, unless it may refer to
-    another VPC."""
-    known, there = (World(), {}) if before is None else (before[0], before[1].chains)
+) -> of_groups.GroupParts:
+    """Chains and sets of groups: those of a group that is the same object as before are not made again, unless it may
+    refer to another VPC."""
+    known, there = (World(), Ruleset()) if before is None else before
     peered = bool(known.peerings or world.peerings)
-    chains: dict[str, Chain] = {}
+    made = of_groups.GroupParts({}, {})
     for group in groups:
-        same = known.group(group.id) is group and names.group_chain("in", group.id) in there
+        same = known.group(group.id) is group and names.group_chain("in", group.id) in there.chains
         if same and not (peered and any(rule.referenced_vpc_id for rule in group.rules)):
-            chains |= {
-                name: there[name]
-                for way in DIRECTIONS
-                for name in (names.any_chain(way, group.id), names.group_chain(way, group.id))
-            }
+            parts = _taken_over(group.id, there)
         else:
-            chains |= of_groups.chains_of_group(world, group)
-    return chains
+            parts = of_groups.parts_of_group(world, group)
+        made.chains.update(parts.chains)
+        made.cell_sets.update(parts.cell_sets)
+    return made
+
+
+def _taken_over(group_id: str, there: Ruleset) -> of_groups.GroupParts:
+    chains = [name(way, group_id) for way in DIRECTIONS for name in (names.any_chain, names.group_chain)]
+    cell_sets = [name for name, *_ in of_groups.cell_set_names(group_id) if name in there.cell_sets]
+    return of_groups.GroupParts(
+        {name: there.chains[name] for name in chains}, {name: there.cell_sets[name] for name in cell_sets}
+    )
 
 
 def _chains_of_interfaces(

@@ -19,7 +19,7 @@ from wicketgate.model.world import changed_pairs
 from wicketgate.rules import groups as of_groups
 from wicketgate.rules import names
 from wicketgate.rules.groups import DIRECTIONS, VERSIONS
-from wicketgate.rules.ir import Chain, Origin, PairSet, Ruleset
+from wicketgate.rules.ir import CellSet, Chain, Origin, PairSet, Ruleset
 
 ChainsOfInterface = Callable[[NetworkInterface, Endpoint | None], dict[str, Chain]]
 GroupPairs = list[tuple[SecurityGroup, SecurityGroup]]
@@ -50,6 +50,7 @@ class _Step:
     chains: dict[str, Chain] = field(default_factory=dict)
     interface_sets: dict[str, frozenset[str]] = field(default_factory=dict)
     pair_sets: dict[str, PairSet] = field(default_factory=dict)
+    cell_sets: dict[str, CellSet] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
 
     @property
@@ -79,7 +80,7 @@ def derive(
     own_groups = [pair for pair in groups if pair[1].vpc_id == vpc_id]
     own = [pair for pair in interfaces if world.vpc_of_subnet(pair[1].subnet_id).id == vpc_id]
     for _, group in own_groups:
-        step.chains |= of_groups.chains_of_group(world, group)
+        _follow_group(step, group)
     _follow_lists(step, own_groups)
     _follow_interfaces(step, own, chains_of_interface)
     _follow_open_sets(step, own_groups, own)
@@ -90,6 +91,14 @@ def derive(
 def _followed(old: NetworkInterface, new: NetworkInterface) -> bool:
     same = {name: getattr(new, name) for name in _FOLLOWED + _IRRELEVANT}
     return msgspec.structs.replace(old, **same) == new
+
+
+def _follow_group(step: _Step, group: SecurityGroup) -> None:
+    parts, there = of_groups.parts_of_group(step.world, group), step.ruleset.cell_sets
+    step.chains |= parts.chains
+    step.cell_sets |= {name: cells for name, cells in parts.cell_sets.items() if there.get(name) != cells}
+    possible = {name for name, *_ in of_groups.cell_set_names(group.id)}
+    step.gone |= (possible & there.keys()) - parts.cell_sets.keys()
 
 
 def _follow_lists(step: _Step, groups: GroupPairs) -> None:
@@ -163,15 +172,16 @@ def _taken(step: _Step) -> Ruleset:
     """The ruleset before with the step made; it remembers from where, so that the difference is known."""
     old = step.ruleset
     chains = {name: chain for name, chain in step.chains.items() if old.chains.get(name) != chain}
-    if not (chains or step.interface_sets or step.pair_sets or step.gone):
+    if not (chains or step.interface_sets or step.pair_sets or step.cell_sets or step.gone):
         return old
     new = replace(
         old,
         chains=_with(old.chains, chains, step.gone),
         interface_sets=_with(old.interface_sets, step.interface_sets, set()),
         pair_sets=_with(old.pair_sets, step.pair_sets, step.gone),
+        cell_sets=_with(old.cell_sets, step.cell_sets, step.gone),
     )
-    touched = frozenset((*chains, *step.interface_sets, *step.pair_sets, *step.gone))
+    touched = frozenset((*chains, *step.interface_sets, *step.pair_sets, *step.cell_sets, *step.gone))
     new.origin.append(Origin(weakref.ref(old), touched))
     return new
 

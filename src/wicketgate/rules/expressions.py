@@ -12,10 +12,12 @@ from wicketgate.rules import ir
 NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
 NESTED = 0x8000
 META_IIFNAME, META_OIFNAME, META_NFPROTO, META_L4PROTO = 6, 7, 15, 16
-CT_MARK = 3
-EQUAL, AT_MOST, AT_LEAST = 0, 3, 5
+CT_STATE, CT_MARK = 0, 3
+EQUAL, OTHER, AT_MOST, AT_LEAST = 0, 1, 3, 5
 BASE_NETWORK, BASE_TRANSPORT = 1, 2
 REGISTER_VERDICT, REGISTER, NEXT_REGISTER = 0, 1, 2
+BEHIND_FOUR_BYTES = 9
+"""The register of 32 bits that follows the first 32 bits of REGISTER."""
 DROP, ACCEPT, JUMP, GOTO = 0, 1, -3, -4
 OBJECT_COUNTER = 1
 LOOKUP_INVERTED = 1
@@ -30,7 +32,7 @@ class NotHere(Exception):
 def rule_expressions(rule: ir.Rule) -> bytes:
     """The list of a rule's expressions. Raises NotHere."""
     # What says the family already makes ICMP's own test of it needless, and libnftables leaves it out.
-    of_family = any(isinstance(match, ir.Address | ir.Family | ir.PairIn) for match in rule.matches)
+    of_family = any(isinstance(match, ir.Address | ir.Family | ir.PairIn | ir.CellIn) for match in rule.matches)
     parts = [_match(match, of_family) for match in rule.matches]
     parts += [_statement(statement) for statement in rule.statements]
     if rule.verdict is not None:
@@ -130,12 +132,17 @@ def _match(match: ir.Match, of_family: bool) -> bytes:
             return _interface(side) + _lookup(set_name, negate)
         case ir.PairIn():
             return _pair(match)
+        case ir.CellIn():
+            return _cell(match)
+        case ir.CtState(("invalid",)):
+            masked = _bitwise((1).to_bytes(4, sys.byteorder), bytes(4))
+            return _expression("ct", number(2, CT_STATE), number(1, REGISTER)) + masked + _compare(OTHER, bytes(4))
         case ir.Address(side, network) if network.prefixlen > 0:
             return _address(side, network)
         case ir.Family(version):
             return _family(version)
-        case ir.Protocol(number):
-            return _protocol(number)
+        case ir.Protocol(protocol):
+            return _protocol(protocol)
         case ir.Ports(protocol, first, last):
             low, high = first.to_bytes(2, "big"), last.to_bytes(2, "big")
             ports = _compare(EQUAL, low) if first == last else _compare(AT_LEAST, low) + _compare(AT_MOST, high)
@@ -168,6 +175,15 @@ def _pair(match: ir.PairIn) -> bytes:
     offset = (12 if match.version == 4 else 8) + (size if match.side == "oif" else 0)
     address = _payload(BASE_NETWORK, offset, size, NEXT_REGISTER)
     return _family(match.version) + _interface(match.side) + address + _lookup(match.set_name, match.negate)
+
+
+def _cell(match: ir.CellIn) -> bytes:
+    """Address and port, side by side in the registers, looked up together."""
+    size = 4 if match.version == 4 else 16
+    offset = (12 if match.version == 4 else 8) + (size if match.side == "daddr" else 0)
+    address = _payload(BASE_NETWORK, offset, size)
+    port = _payload(BASE_TRANSPORT, 2, 2, BEHIND_FOUR_BYTES if match.version == 4 else NEXT_REGISTER)
+    return _family(match.version) + _protocol(match.protocol) + address + port + _lookup(match.set_name, False)
 
 
 def _statement(statement: ir.Statement) -> bytes:

@@ -3,6 +3,10 @@
 Four chains per group: its rules for any address and the rest, in and out. An interface's chain jumps to all its groups'
 rules for any address first, so that any such rule makes a flow untracked, whatever else allows it.
 
+Many rules for ports of TCP or UDP and ranges of addresses are the elements of one set, looked up at once, instead of
+a rule each. A change of one is then a change of an element, at which the kernel does not look at all other rules again,
+as it does at every new rule with a verdict: 15 ms with 60,000 rules. What overlaps another one stays a rule of its own.
+
 A prefix list has a chain per direction, with a rule per entry; a rule that names the list jumps there once protocol and
 ports match, so a change of the list rewrites its chains alone.
 """
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -20,6 +25,9 @@ from wicketgate.rules import names
 from wicketgate.rules.ir import (
     Accept,
     Address,
+    Cell,
+    CellIn,
+    CellSet,
     Chain,
     Family,
     Goto,
@@ -46,13 +54,43 @@ PASSED: dict[Direction, Verdict] = {"in": Accept(), "out": Goto("receive")}
 """What follows when a rule of a direction allows a packet."""
 
 
-def chains_of_group(world: World, group: SecurityGroup) -> dict[str, Chain]:
-    """The four chains of a group."""
+FEWEST_CELLS = 8
+"""With fewer rules, one after the other is quicker than a look-up, and a set takes 15 KB at least."""
+
+
+@dataclass(frozen=True)
+class GroupParts:
+    """What a ruleset has for one group: four chains, and sets that they look up."""
+
+    chains: dict[str, Chain]
+    cell_sets: dict[str, CellSet]
+
+
+def cell_set_names(group_id: str) -> Iterator[tuple[str, Direction, Literal[6, 17], Version]]:
+    """All sets of cells that a group can have, and what each is for."""
+    for direction in DIRECTIONS:
+        for version in VERSIONS:
+            yield names.cells(direction, "tcp", version, group_id), direction, 6, version
+            yield names.cells(direction, "udp", version, group_id), direction, 17, version
+
+
+def parts_of_group(world: World, group: SecurityGroup) -> GroupParts:
+    """The chains and sets of a group."""
+    celled = _celled(group)
     rules: dict[str, list[Rule]] = {}
+    cell_sets: dict[str, CellSet] = {}
     for direction in DIRECTIONS:
         rules[names.any_chain(direction, group.id)] = []
         rules[names.group_chain(direction, group.id)] = []
+    for name, direction, with_ports, version in cell_set_names(group.id):
+        if cells := celled.get((direction, with_ports, version)):
+            cell_sets[name] = CellSet(version, frozenset(map(_cell, cells)))
+            looked_up = CellIn("daddr" if direction == "out" else "saddr", version, with_ports, name)
+            rules[names.group_chain(direction, group.id)].append(Rule((looked_up,), verdict=PASSED[direction]))
+    apart = {rule.id for cells in celled.values() for rule in cells}
     for rule in group.rules:
+        if rule.id in apart:
+            continue
         direction = _direction(rule)
         if _untracking(rule):
             version = _version(_network(rule.peer))
@@ -62,7 +100,55 @@ def chains_of_group(world: World, group: SecurityGroup) -> dict[str, Chain]:
             rules[names.any_chain(direction, group.id)].append(compiled)
         else:
             rules[names.group_chain(direction, group.id)] += _rules(world, group, rule)
-    return {name: Chain(tuple(found)) for name, found in rules.items()}
+    return GroupParts({name: Chain(tuple(found)) for name, found in rules.items()}, cell_sets)
+
+
+def _celled(group: SecurityGroup) -> dict[tuple[Direction, int, Version], list[SecurityGroupRule]]:
+    """The rules that become cells, by the set they are in: those that overlap no other, if they are enough."""
+    candidates: dict[tuple[Direction, int, Version], list[SecurityGroupRule]] = {}
+    for rule in group.rules:
+        cidr = rule.cidr_ipv4 or rule.cidr_ipv6
+        number = _WITH_PORTS.get(rule.ip_protocol)
+        if cidr is not None and number is not None and (network := _network(cidr)).prefixlen > 0:
+            candidates.setdefault((_direction(rule), number, _version(network)), []).append(rule)
+    return {
+        key: apart
+        for key, rules in candidates.items()
+        if len(rules) >= FEWEST_CELLS and len(apart := _apart(rules)) >= FEWEST_CELLS
+    }
+
+
+_WITH_PORTS = {"tcp": 6, "6": 6, "udp": 17, "17": 17}
+
+
+def _apart(rules: Iterable[SecurityGroupRule]) -> list[SecurityGroupRule]:
+    """The rules, all of one family and protocol, that have no address and port in common with another one."""
+    overlapping: set[int] = set()
+    active: list[tuple[SecurityGroupRule, int, int]] = []
+    ordered = sorted(rules, key=lambda one: one.from_port)
+    for rule in ordered:
+        low, high = _bounds(rule.peer)
+        active = [one for one in active if one[0].to_port >= rule.from_port]
+        for other, other_low, other_high in active:
+            if other_low <= high and low <= other_high:
+                overlapping |= {id(other), id(rule)}
+        active.append((rule, low, high))
+    return [rule for rule in ordered if id(rule) not in overlapping]
+
+
+@lru_cache(maxsize=16384)
+def _bounds(cidr: str) -> tuple[int, int]:
+    network = _network(cidr)
+    return int(network.network_address), int(network.broadcast_address)
+
+
+def _cell(rule: SecurityGroupRule) -> Cell:
+    return Cell(_written(rule.peer), rule.from_port, rule.to_port, rule.id)
+
+
+@lru_cache(maxsize=16384)
+def _written(cidr: str) -> str:
+    return str(_network(cidr))
 
 
 def chain_of_list(direction: Direction, prefix_list: PrefixList) -> Chain:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import weakref
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Version = Literal[4, 6]
@@ -82,6 +82,17 @@ class PairIn:
 
 
 @dataclass(frozen=True)
+class CellIn:
+    """The packet is of that family and protocol, and its address of that side and destination port lie in a cell of a
+    named set."""
+
+    side: Literal["saddr", "daddr"]
+    version: Version
+    protocol: Literal[6, 17]
+    set_name: str
+
+
+@dataclass(frozen=True)
 class Address:
     """The source or destination address lies in a range."""
 
@@ -130,6 +141,7 @@ Match = (
     | InterfaceIn
     | InterfaceIs
     | PairIn
+    | CellIn
     | Address
     | Family
     | Protocol
@@ -255,6 +267,24 @@ class PairSet:
     pairs: frozenset[tuple[str, str]] = frozenset()
 
 
+class Cell(NamedTuple):
+    """Addresses and ports: an element of a set. The comment says where it is from and tells no cells apart."""
+
+    network: str
+    """A range in canonical form."""
+    first: int
+    last: int
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class CellSet:
+    """A set of cells of one family, none of which overlaps another one: the kernel refuses those that do."""
+
+    version: Version
+    cells: frozenset[Cell] = frozenset()
+
+
 @dataclass(frozen=True)
 class Timeout:
     """Idle time-outs of a protocol: (state as nft(8) names it, seconds), in the order of names. Others are Linux's."""
@@ -279,6 +309,7 @@ class Ruleset:
     interface_sets: dict[str, frozenset[str]] = field(default_factory=dict)
     """Set name -> device names."""
     pair_sets: dict[str, PairSet] = field(default_factory=dict)
+    cell_sets: dict[str, CellSet] = field(default_factory=dict)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
     """Map name -> device name -> chain to go to."""
     counters: frozenset[str] = frozenset()

@@ -57,6 +57,11 @@ def group_chain(direction: Direction, group_id: str) -> str:
     return f"{direction}_{_short(group_id)}"
 
 
+def cells(direction: Direction, protocol: Literal["tcp", "udp"], version: Version, group_id: str) -> str:
+    """Set of a group's rules of a direction for ports of a protocol and ranges of a family."""
+    return f"{direction}_{protocol}{version}_{_short(group_id)}"
+
+
 def any_chain(direction: Direction, group_id: str) -> str:
     """A group's rules of a direction for any address, which can make a flow untracked."""
     return f"{direction}_any_{_short(group_id)}"

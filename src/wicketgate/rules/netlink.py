@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from itertools import islice
 
 from wicketgate.rules import ir
@@ -34,17 +35,22 @@ BATCH_BEGIN, BATCH_END = 0x10, 0x11
 NFNL_SUBSYS_NFTABLES = 10
 NFPROTO_UNSPEC, NFPROTO_INET = 0, 1
 NEWCHAIN, DELCHAIN, NEWRULE, DELRULE = 3, 5, 6, 8
-NEWSETELEM, DELSETELEM, NEWOBJ, DELOBJ = 12, 14, 18, 20
+NEWSET, DELSET, NEWSETELEM, DELSETELEM, NEWOBJ, DELOBJ = 9, 11, 12, 14, 18, 20
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x1, 0x4, 0x400, 0x800
 RULE_CHAIN, RULE_EXPRESSIONS, RULE_USERDATA = 2, 4, 7
 CHAIN_NAME = 3
 SET_NAME, SET_ELEMENTS = 2, 3
-ELEMENT_KEY, ELEMENT_DATA = 1, 2
+SET_FLAGS, SET_KEY_TYPE, SET_KEY_LENGTH, SET_DESCRIPTION, SET_ID = 3, 4, 5, 9, 10
+INTERVALS, CONCATENATION = 0x4, 0x80
+TYPE_IPV4, TYPE_IPV6, TYPE_PORT, TYPE_BITS = 7, 8, 13, 6
+"""What libnftables calls types of keys, for those who list the set; those of a concatenation stand in six bits each."""
+ELEMENT_KEY, ELEMENT_DATA, ELEMENT_USERDATA, ELEMENT_KEY_END = 1, 2, 6, 10
 OBJECT_NAME, OBJECT_TYPE, OBJECT_DATA = 2, 3, 4
 USERDATA_COMMENT = 0
 
 _HEADER = struct.Struct("=IHHII")
 _NFGEN = struct.Struct("!BBH")
+_PORT = struct.Struct("!Hxx")
 
 Message = tuple[int, int, bytes]
 """Type, flags and attributes."""
@@ -52,7 +58,7 @@ Message = tuple[int, int, bytes]
 
 def rewriting(old: ir.Ruleset, new: ir.Ruleset) -> bytes | None:
     """What `changes` does, as one batch of messages that asks for one acknowledgement; None when it needs more than
-    regular chains, elements and counters, and so has to be text. Empty when nothing differs."""
+    regular chains, sets of cells, elements and counters, and so has to be text. Empty when nothing differs."""
     less, more = difference(old, new)
     if less == more:
         return b""
@@ -81,13 +87,17 @@ def _messages(less: ir.Ruleset, more: ir.Ruleset) -> Iterator[Message]:
             raise NotHere
         if name not in less.chains:
             yield NEWCHAIN, NLM_F_CREATE, _in_table(CHAIN_NAME, name)
+    new_sets = [name for name in more.cell_sets if name not in less.cell_sets]
+    yield from ((NEWSET, NLM_F_CREATE, _cell_set(name, more.cell_sets[name])) for name in new_sets)
     for name, chain in more.chains.items():
         yield from _rewritten(name, chain)
-    yield from _elements(DELSETELEM, 0, less)
+    kept = {name: cells for name, cells in less.cell_sets.items() if name in more.cell_sets}
+    yield from _elements(DELSETELEM, 0, replace(less, cell_sets=kept))
     yield from _elements(NEWSETELEM, NLM_F_CREATE, more)
     gone = [name for name in less.chains if name not in more.chains]
     yield from ((DELRULE, 0, _in_table(RULE_CHAIN, name)) for name in gone)
     yield from ((DELCHAIN, 0, _in_table(CHAIN_NAME, name)) for name in gone)
+    yield from ((DELSET, 0, _in_table(SET_NAME, name)) for name in less.cell_sets if name not in more.cell_sets)
     for name in sorted(less.counters):
         yield DELOBJ, 0, _in_table(OBJECT_NAME, name) + number(OBJECT_TYPE, OBJECT_COUNTER)
 
@@ -99,8 +109,7 @@ def _rewritten(name: str, chain: ir.Chain) -> Iterator[Message]:
     for rule in chain.rules:
         attributes = where + attribute(RULE_EXPRESSIONS | NESTED, rule_expressions(rule))
         if rule.comment:
-            comment = rule.comment.encode() + b"\0"
-            attributes += attribute(RULE_USERDATA, bytes((USERDATA_COMMENT, len(comment))) + comment)
+            attributes += _comment(RULE_USERDATA, rule.comment)
         yield NEWRULE, NLM_F_CREATE | NLM_F_APPEND, attributes
 
 
@@ -110,6 +119,8 @@ def _elements(kind: int, flags: int, ruleset: ir.Ruleset) -> Iterator[Message]:
     for name, pairs in ruleset.pair_sets.items():
         keys = (interface_key(link) + ip_address(address).packed for link, address in sorted(pairs.pairs))
         yield from _of_set(kind, flags, name, (_key(key) for key in keys))
+    for name, cells in ruleset.cell_sets.items():
+        yield from _of_set(kind, flags, name, map(_cell, sorted(cells.cells)))
     for name, entries in ruleset.maps.items():
         leads = (_key(interface_key(link)) + _leads(chain) for link, chain in sorted(entries.items()))
         yield from _of_set(kind, flags, name, leads)
@@ -123,6 +134,36 @@ def _of_set(kind: int, flags: int, name: str, elements: Iterable[bytes]) -> Iter
 
 def _key(value: bytes) -> bytes:
     return data(ELEMENT_KEY, value)
+
+
+def _cell_set(name: str, cells: ir.CellSet) -> bytes:
+    """A set of cells, without its elements: addresses and ports side by side, each padded to four bytes."""
+    address, port = 4 if cells.version == 4 else 16, 2
+    fields = b"".join(attribute(1 | NESTED, number(1, size)) for size in (address, port))
+    return b"".join(
+        (
+            _in_table(SET_NAME, name),
+            number(SET_FLAGS, INTERVALS | CONCATENATION),
+            number(SET_KEY_TYPE, (TYPE_IPV4 if cells.version == 4 else TYPE_IPV6) << TYPE_BITS | TYPE_PORT),
+            number(SET_KEY_LENGTH, address + 4),
+            number(SET_ID, 1),  # must be there, and names the set within the batch: we name it by name
+            attribute(SET_DESCRIPTION | NESTED, attribute(2 | NESTED, fields)),
+        )
+    )
+
+
+def _cell(cell: ir.Cell) -> bytes:
+    """The lowest address and port, the highest ones, and the comment."""
+    network = ip_network(cell.network)
+    lowest = network.network_address.packed + _PORT.pack(cell.first)
+    highest = network.broadcast_address.packed + _PORT.pack(cell.last)
+    comment = _comment(ELEMENT_USERDATA, cell.comment) if cell.comment else b""
+    return _key(lowest) + data(ELEMENT_KEY_END, highest) + comment
+
+
+def _comment(kind: int, comment: str) -> bytes:
+    written = comment.encode() + b"\0"
+    return attribute(kind, bytes((USERDATA_COMMENT, len(written))) + written)
 
 
 def _leads(chain: str) -> bytes:

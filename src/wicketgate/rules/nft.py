@@ -80,6 +80,7 @@ def changes(old: ir.Ruleset, new: ir.Ruleset) -> str:
         (less.maps, new.maps, "map"),
         (less.interface_sets, new.interface_sets, "set"),
         (less.pair_sets, new.pair_sets, "set"),
+        (less.cell_sets, new.cell_sets, "set"),
         (less.timeouts, new.timeouts, "ct timeout"),
     ):
         lines += [f"delete {kind} inet {TABLE} {name}" for name in names_old if name not in names_new]
@@ -89,7 +90,8 @@ def changes(old: ir.Ruleset, new: ir.Ruleset) -> str:
 
 def applied_chain(ruleset: ir.Ruleset) -> ir.Chain:
     """The chain that nothing jumps to and that says which ruleset this is."""
-    return ir.Chain((ir.Rule(verdict=ir.Drop(), comment=fingerprint(ruleset)),))
+    # A rule with a verdict would have the kernel look at every chain that packets can reach, at each change of it.
+    return ir.Chain((ir.Rule((ir.CtState(("invalid",)),), comment=fingerprint(ruleset)),))
 
 
 def difference(old: ir.Ruleset, new: ir.Ruleset) -> tuple[ir.Ruleset, ir.Ruleset]:
@@ -101,6 +103,7 @@ def difference(old: ir.Ruleset, new: ir.Ruleset) -> tuple[ir.Ruleset, ir.Ruleset
     chains = _differing(old.chains, new.chains, touched)
     interface_sets = _differing(old.interface_sets, new.interface_sets, touched)
     pair_sets = _differing(old.pair_sets, new.pair_sets, touched)
+    cell_sets = _differing(old.cell_sets, new.cell_sets, touched)
     maps = _differing(old.maps, new.maps, touched)
     timeouts = _differing(old.timeouts, new.timeouts, touched)
     less, more = (
@@ -110,6 +113,7 @@ def difference(old: ir.Ruleset, new: ir.Ruleset) -> tuple[ir.Ruleset, ir.Ruleset
                 name: part - other.interface_sets.get(name, NONE) for name, part in interface_sets[side].items()
             },
             pair_sets={name: _lacking(part, other.pair_sets.get(name)) for name, part in pair_sets[side].items()},
+            cell_sets={name: _without(part, other.cell_sets.get(name)) for name, part in cell_sets[side].items()},
             maps={name: dict(part.items() - other.maps.get(name, {}).items()) for name, part in maps[side].items()},
             counters=one.counters - other.counters,
             timeouts=timeouts[side],
@@ -137,6 +141,11 @@ def _differing(
 def _lacking(part: ir.PairSet, other: ir.PairSet | None) -> ir.PairSet:
     """What the other set has not."""
     return part if other is None else ir.PairSet(part.version, part.pairs - other.pairs)
+
+
+def _without(part: ir.CellSet, other: ir.CellSet | None) -> ir.CellSet:
+    """The same of sets of cells."""
+    return part if other is None else ir.CellSet(part.version, part.cells - other.cells)
 
 
 def _digest(ruleset: ir.Ruleset) -> int:
@@ -180,6 +189,9 @@ def _declare(ruleset: ir.Ruleset, *, skip: ir.Ruleset) -> Iterator[str]:
     for name, pairs in ruleset.pair_sets.items():
         if name not in skip.pair_sets:
             yield f"add set inet {TABLE} {name} {{ type ifname . ipv{pairs.version}_addr; }}"
+    for name, cells in ruleset.cell_sets.items():
+        if name not in skip.cell_sets:
+            yield f"add set inet {TABLE} {name} {{ type ipv{cells.version}_addr . inet_service; flags interval; }}"
     for name in ruleset.maps:
         if name not in skip.maps:
             yield f"add map inet {TABLE} {name} {{ type ifname : verdict; }}"
@@ -212,7 +224,7 @@ def _timeout(timeout: ir.Timeout) -> str:
 def _elements(ruleset: ir.Ruleset, verb: str, *, of: ir.Ruleset) -> Iterator[str]:
     """Elements as add or delete commands; sets that are none of `of`'s go away whole and are left alone."""
     for name, elements in _sets(ruleset):
-        if name in of.interface_sets or name in of.pair_sets or name in of.maps:
+        if any(name in sets for sets in (of.interface_sets, of.pair_sets, of.cell_sets, of.maps)):
             yield from _element_command(verb, name, elements)
 
 
@@ -222,8 +234,15 @@ def _sets(ruleset: ir.Ruleset) -> Iterator[tuple[str, Iterator[str]]]:
         yield name, (f'"{link}"' for link in sorted(links))
     for name, pairs in ruleset.pair_sets.items():
         yield name, (f'"{link}" . {address}' for link, address in sorted(pairs.pairs))
+    for name, cells in ruleset.cell_sets.items():
+        yield name, map(_cell, sorted(cells.cells))
     for name, entries in ruleset.maps.items():
         yield name, (f'"{link}" : goto {chain}' for link, chain in sorted(entries.items()))
+
+
+def _cell(cell: ir.Cell) -> str:
+    ports = f"{cell.first}" if cell.first == cell.last else f"{cell.first}-{cell.last}"
+    return f"{cell.network} . {ports}" + (f' comment "{cell.comment}"' if cell.comment else "")
 
 
 def _element_command(verb: str, set_name: str, elements: Iterable[str]) -> Iterator[str]:
@@ -261,6 +280,9 @@ def _match(match: ir.Match) -> str:
         case ir.PairIn(side, version, set_name, negate):
             address = f"{'ip' if version == 4 else 'ip6'} {'saddr' if side == 'iif' else 'daddr'}"
             return f"{side}name . {address} {'!= ' if negate else ''}@{set_name}"
+        case ir.CellIn(side, version, protocol, set_name):
+            ports = f"{'tcp' if protocol == 6 else 'udp'} dport"
+            return f"{'ip' if version == 4 else 'ip6'} {side} . {ports} @{set_name}"
         case ir.Address(side, network):
             return f"{'ip' if network.version == 4 else 'ip6'} {side} {network}"
         case ir.Family(version):

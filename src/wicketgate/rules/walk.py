@@ -73,7 +73,7 @@ def _run(ruleset: ir.Ruleset, packet: Packet, name: str, result: Walk) -> Litera
     for rule in ruleset.chains[name].rules:
         if not all(_holds(match, packet, ruleset, result) for match in rule.matches):
             continue
-        decided_by, result.decided_by = result.decided_by, rule.comment or result.decided_by
+        decided_by, result.decided_by = result.decided_by, _comment(rule, packet, ruleset) or result.decided_by
         for statement in rule.statements:
             _act(statement, ruleset, packet, result)
         match rule.verdict:
@@ -119,6 +119,8 @@ def _holds(match: ir.Match, packet: Packet, ruleset: ir.Ruleset, result: Walk) -
             # The address implies the family: for other packets the expression does not match at all.
             pair = (packet.iif, packet.saddr) if side == "iif" else (packet.oif, packet.daddr)
             return packet.version == version and (pair in ruleset.pair_sets[set_name].pairs) is not negate
+        case ir.CellIn():
+            return _cell(match, packet, ruleset) is not None
         case ir.Address(side, network):
             address = ipaddress.ip_address(packet.saddr if side == "saddr" else packet.daddr)
             return address.version == network.version and address in network
@@ -133,6 +135,25 @@ def _holds(match: ir.Match, packet: Packet, ruleset: ir.Ruleset, result: Walk) -
             typed = packet.version == version and packet.protocol == number and packet.dport == kind
             return typed and code in (None, packet.code)
     assert_never(match)
+
+
+def _cell(match: ir.CellIn, packet: Packet, ruleset: ir.Ruleset) -> ir.Cell | None:
+    """The one cell that the packet lies in."""
+    if (packet.version, packet.protocol) != (match.version, match.protocol):
+        return None
+    address = ipaddress.ip_address(packet.saddr if match.side == "saddr" else packet.daddr)
+    there = (
+        one
+        for one in ruleset.cell_sets[match.set_name].cells
+        if one.first <= packet.dport <= one.last and address in ipaddress.ip_network(one.network)
+    )
+    return next(there, None)
+
+
+def _comment(rule: ir.Rule, packet: Packet, ruleset: ir.Ruleset) -> str:
+    """What a rule that matched says of where it is from: itself, or by the cell that the packet lies in."""
+    cells = (_cell(match, packet, ruleset) for match in rule.matches if isinstance(match, ir.CellIn))
+    return rule.comment or "".join(cell.comment for cell in cells if cell is not None)
 
 
 def _tracked(packet: Packet) -> bool:
