@@ -24,7 +24,7 @@ from wicketgate.api.constraints import IMPOSSIBLE, compile_pattern
 from wicketgate.api.shapes import illegal_character
 
 SOAK = os.environ.get("WICKETGATE_SOAK") == "1"
-SAMPLE = {"ec2": 10, "iam": 6, "sts": 3, "cloudtrail": 4, "ec2-instance-connect": 2}
+SAMPLE = {"ec2": 10, "iam": 6, "sts": 3, "cloudtrail": 4, "ec2-instance-connect": 2, "wicketgate": 4}
 ALWAYS = {
     "ec2": {"AuthorizeSecurityGroupIngress", "DescribeSecurityGroups", "RunInstances", "CreateInstanceConnectEndpoint"},
     "iam": {"CreateRole", "GetAccountSummary", "SimulateCustomPolicy"},
@@ -39,7 +39,7 @@ def operations() -> list[tuple[str, str]]:
     for name, service in CATALOGUE.services.items():
         actions = sorted(service.actions)
         if not SOAK:
-            actions = sorted({*random.sample(actions, SAMPLE[name]), *ALWAYS.get(name, ())})
+            actions = sorted({*random.sample(actions, min(SAMPLE[name], len(actions))), *ALWAYS.get(name, ())})
         chosen += [(name, action) for action in actions]
     return chosen
 

@@ -122,12 +122,12 @@ def test_a_plus_sign_in_a_query_string_is_itself() -> None:
         (
             Message({"x-amz-target": "DynamoDB_20120810.GetItem"}),
             "cloudtrail 400 UnknownOperationException: X-Amz-Target names the service 'DynamoDB_20120810'; known are: "
-            f"com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101, {EIC}.",
+            f"com.amazonaws.cloudtrail.v20131101.CloudTrail_20131101, {EIC}, Wicketgate.",
         ),
         (
             Message(signed("s3")),
             "ec2 400 UnsupportedOperation: The request is signed for s3, which wicketgate does not offer: "
-            "ec2, iam, sts, cloudtrail, ec2-instance-connect.",
+            "ec2, iam, sts, cloudtrail, ec2-instance-connect, wicketgate.",
         ),
         (
             Message(signed("cloudtrail"), "", b""),

@@ -101,6 +101,7 @@ def test_open_event_is_awss():
             }
         ],
         "eventType": "AwsApiCall",
+        "additionalEventData": {"worldRevision": 0},
         "managementEvent": True,
         "recipientAccountId": "111122223333",
         "eventCategory": "Management",

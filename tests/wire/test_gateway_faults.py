@@ -12,11 +12,11 @@ import uvloop
 
 from tests.wire.gateway_harness import HOST, Answer, make_world, signed_path, upgrade
 from wicketgate import pki
-from wicketgate.admit import admit
+from wicketgate.admit import admit, review
 from wicketgate.audit import AuditLog
+from wicketgate.explain import why_not
 from wicketgate.gateway.config import tls_context
 from wicketgate.gateway.server import Gateway
-from wicketgate.paths import judge
 
 
 class Broken:
@@ -34,7 +34,7 @@ async def ask(directory: Path, **parts) -> bytes:
     files = pki.ensure(directory / "pki", [HOST])
     audit = AuditLog(directory / "audit")
     audit.start()
-    usual = {"dialer": Broken(), "admit": admit, "judge": judge, "audit": audit}
+    usual = {"dialer": Broken(), "admit": admit, "why_not": why_not, "review": review, "audit": audit}
     gateway = Gateway(make_world(), tls=tls_context(files.certificate, files.key), **(usual | parts))
     listener = socket.create_server(("127.0.0.1", 0))
     gateway.start([listener])

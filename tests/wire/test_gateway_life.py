@@ -156,7 +156,8 @@ def test_refused_by_the_target(gateway: GatewayProcess):
     assert (code, words.startswith(f"{UNABLE}: ")) == (1011, True)
     assert "outbound" in words, "this World's endpoint has no outbound rule, and the caller may know"
     code, words = gateway.open(signed_path(port, key="AKIAOPEN")).receive_close()
-    assert (code, words) == (1011, f"{UNABLE}: connection refused")
+    request_id = gateway.audit()[-1]["requestID"]
+    assert (code, words) == (1011, f"{UNABLE}: connection refused (request id {request_id})")
     assert gateway.netd.open_leases() == 0, "a failed dial gives its slot back"
     assert [event["errorCode"] for event in gateway.audit()] == ["TargetUnreachable", "TargetUnreachable"]
 
@@ -176,7 +177,7 @@ def test_silent_target_times_out(gateway: GatewayProcess):
             fillers.append(filler)
         start = time.monotonic()
         code, words = gateway.open(signed_path(full.getsockname()[1], key="AKIAOPEN")).receive_close()
-        assert (code, words) == (1011, f"{UNABLE}: timed out")
+        assert (code, words) == (1011, f"{UNABLE}: timed out (request id {gateway.audit()[-1]['requestID']})")
         assert time.monotonic() - start < 3
         for filler in fillers:
             filler.close()

@@ -32,13 +32,13 @@ from tests.wire.gateway_harness import (
     upgrade,
 )
 from wicketgate import pki
-from wicketgate.admit import admit
+from wicketgate.admit import admit, review
 from wicketgate.audit import AuditLog
+from wicketgate.explain import why_not
 from wicketgate.gateway import drain, server, tunnel, ws
 from wicketgate.gateway.config import tls_context
 from wicketgate.gateway.netd_client import NetdChannel
 from wicketgate.gateway.server import Gateway
-from wicketgate.paths import judge
 from wicketgate.tunnel import reasons
 
 
@@ -66,7 +66,9 @@ class Bench:
         channel = NetdChannel(self.netd.gateway_end.dup())
         channel.start()
         tls = tls_context(self.files.certificate, self.files.key)
-        self.gateway = Gateway(make_world(), dialer=channel, audit=self.audit, admit=admit, judge=judge, tls=tls)
+        self.gateway = Gateway(
+            make_world(), dialer=channel, audit=self.audit, admit=admit, why_not=why_not, review=review, tls=tls
+        )
         self.gateway.start([self.listener])
         try:
             await asyncio.to_thread(client)

@@ -5,7 +5,7 @@ A shape's constraints become one function, once; requests only run it. Where the
 - an enum is enforced wherever the model has one;
 - lengths count code points;
 - a pattern that no value can match is not enforced (`IMPOSSIBLE`);
-- a length that EC2 refuses in words of its own is left to the action (`IN_OTHER_WORDS`).
+- what EC2 refuses in words of its own, or what we offer beyond the model, is left to the action (`IN_OTHER_WORDS`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from wicketgate.api.faults import Kind
 IMPOSSIBLE: Final = frozenset({"^arn:aws([a-z-]+)?:ec2:[a-z\\d-]+:\\d{12}:placement-group/^.{1,255}$"})
 """Patterns of the models that match nothing: a `^` in their middle."""
 
-IN_OTHER_WORDS: Final = frozenset({"AddPrefixListEntries", "RemovePrefixListEntries"})
-"""Lists whose length the actions check."""
+IN_OTHER_WORDS: Final = frozenset({"AddPrefixListEntries", "RemovePrefixListEntries", "IpAddress", "Protocol"})
+"""What the actions check: lengths of lists; of Reachability Analyzer addresses, which here may be IPv6, and protocols,
+which in AWS's own examples are in capitals."""
 
 Broken = tuple[Kind, str]
 """A violated constraint and its limit."""
@@ -37,13 +38,15 @@ def check_of(shape: Any) -> Check | None:
 
     Lengths come before patterns, so that no pattern ever sees more text than the model allows.
     """
+    if shape.name in IN_OTHER_WORDS:
+        return None
     if shape.type_name in ("string", "character"):
         return _all_of(_enum_check(shape), _size_check(shape, Kind.MIN_LENGTH, Kind.MAX_LENGTH), _pattern_check(shape))
     if shape.type_name in ("integer", "long", "float", "double"):
         return _value_check(shape)
     if shape.type_name == "blob":
         return _size_check(shape, Kind.MIN_LENGTH, Kind.MAX_LENGTH)
-    if shape.type_name in ("list", "map") and shape.name not in IN_OTHER_WORDS:
+    if shape.type_name in ("list", "map"):
         return _size_check(shape, Kind.MIN_SIZE, Kind.MAX_SIZE)
     return None
 

@@ -29,9 +29,10 @@ from typing import Any, Final
 import msgspec
 
 from wicketgate import iam
-from wicketgate.api import authority, idempotency
+from wicketgate.api import authority, explanations, idempotency
 from wicketgate.api.cloudtrail import lookup_events
 from wicketgate.api.http import Request
+from wicketgate.api.offers import offered
 from wicketgate.api.service import Call as WireCall
 from wicketgate.api.service import Catalogue, Message, Reply, Service
 from wicketgate.api.writer import Writer
@@ -39,14 +40,13 @@ from wicketgate.audit import AuditLog
 from wicketgate.audit.api_events import ApiCall, api_event
 from wicketgate.audit.events import Event, line
 from wicketgate.control.call import Ask, Call, Caller, Operation, Outcome
-from wicketgate.control.families import offered
 from wicketgate.model import AccessKey, ApiError, AuthFailure, Principal, World
 from wicketgate.store import StoreError, TokenUse
 
 _logger = logging.getLogger("wicketgate.api")
 
 _LOOKUP: Final = ("cloudtrail", "LookupEvents")
-"""The one action that reads the audit trail and not the World."""
+"""The one action of AWS's that reads the audit trail and not the World."""
 _DRY_RUN: Final = "Request would have succeeded, but DryRun flag is set."
 
 
@@ -94,6 +94,7 @@ class Api:
     catalogue: Catalogue = field(default_factory=Catalogue.load)
     _offers: dict[str, set[str]] = field(default_factory=dict)
     _operations: dict[tuple[str, str], Operation] = field(default_factory=dict)
+    _reasoning: explanations.Reasoning = field(default_factory=explanations.Reasoning)
 
     def __post_init__(self) -> None:
         for key, operation in offered().items():
@@ -101,6 +102,13 @@ class Api:
         self._operations[_LOOKUP] = Operation(
             *_LOOKUP, _reads_elsewhere, lambda _call: (Ask("cloudtrail:LookupEvents"),)
         )
+        for name in explanations.OPERATIONS:
+            self._operations[explanations.SERVICE, name] = Operation(
+                explanations.SERVICE,
+                name,
+                _reads_elsewhere,
+                lambda call: (Ask(f"{explanations.SERVICE}:{call.action}"),),
+            )
         for service, action in self._operations:
             self._offers.setdefault(service, set()).add(action)
 
@@ -153,6 +161,8 @@ class Api:
         asked = self._asked(request, wire, trail)
         if (wire.service.name, wire.operation) == _LOOKUP:
             answer = await self._lookup(asked)
+        elif wire.service.name == explanations.SERVICE:
+            answer = await self._reasoning.answer(wire.operation, self._asking(asked))
         else:
             answer = await self._run(asked, request)
         trail.answer = answer
@@ -286,6 +296,21 @@ class Api:
             None, lookup_events, asked.parameters, self.audit_paths, asked.now
         )
         return answer
+
+    def _asking(self, asked: _Asked) -> explanations.Asking:
+        principal, action = asked.caller.principal, f"{explanations.SERVICE}:{asked.operation.name}"
+        assert principal is not None, "authenticated"
+        return explanations.Asking(
+            parameters=asked.parameters,
+            caller=asked.caller,
+            now=asked.now,
+            world=self.writer.world,
+            store=self.writer.store,
+            audit_paths=self.audit_paths,
+            authorize=lambda resource: authority.authorize(
+                (Ask(action, resource),), principal, asked.context, explanations.SERVICE, json=True
+            ),
+        )
 
     # -- audit ---------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -36,8 +37,12 @@ VERSIONS: Final = {
     "sts": "2011-06-15",
     "cloudtrail": "2013-11-01",
     "ec2-instance-connect": "2018-04-02",
+    "wicketgate": "2026-11-26",
 }
 """The services spoken, by signing name, with one version of each. The first, EC2, answers who cannot be told."""
+
+_OWN_MODELS: Final = Path(__file__).parent / "models"
+"""Of the last one, which is ours; in the form and place that botocore and the AWS CLI look for them."""
 
 _EC2_NAMESPACE: Final = "http://ec2.amazonaws.com/doc/2016-11-15/"
 """With the slash at the end, which the model leaves out and AWS sends."""
@@ -259,8 +264,8 @@ class Catalogue:
 
     @classmethod
     def load(cls, versions: Mapping[str, str] = VERSIONS) -> Catalogue:
-        """The services of these names and versions, from botocore's models (0.1 s, most of it EC2's)."""
-        loader = Loader()
+        """The services of these names and versions, from botocore's models and ours (0.1 s, most of it EC2's)."""
+        loader = Loader(extra_search_paths=[str(_OWN_MODELS)])
         return cls(
             Service(name, ServiceModel(loader.load_service_model(name, "service-2", version), name))
             for name, version in versions.items()

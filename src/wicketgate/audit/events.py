@@ -62,6 +62,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The address the target saw; empty when no connection was made."""
     error_code: str = ""
     """Set when the target was reached, but the tunnel ended before its 101."""
+    world_revision: int | None = None
+    """Of the World in force then."""
 
 
 def event_time(now: float) -> str:
@@ -162,6 +164,7 @@ def open_event(world: World, attempt: Attempt, *, event_id: str, now: float) -> 
         "readOnly": False,
         "resources": _resources(world, parameters),
         "eventType": "AwsApiCall",
+        "additionalEventData": {"worldRevision": world.revision},
         "managementEvent": True,
         "recipientAccountId": world.account_id,
         "eventCategory": "Management",
@@ -192,6 +195,7 @@ def close_event(opened: Mapping[str, Any], outcome: Outcome, *, event_id: str, n
         "readOnly": True,
         "resources": opened.get("resources"),
         "eventType": "AwsServiceEvent",
+        "additionalEventData": {"worldRevision": outcome.world_revision},
         "managementEvent": True,
         "recipientAccountId": opened.get("recipientAccountId"),
         "serviceEventDetails": {

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from wicketgate.explain.answer import Explanation, Line, Opening, Remedy, Say
 from wicketgate.explain.close import why_not
-from wicketgate.explain.question import Asked, Question, Unanswerable, understood
+from wicketgate.explain.question import Asked, Question, Unanswerable, principal_arn, understood
 from wicketgate.explain.remedies import remedies
 from wicketgate.explain.report import as_data, lines_of, lines_of_data
 from wicketgate.explain.steps import duration_of, name_of, steps
@@ -31,6 +31,7 @@ __all__ = [
     "explain",
     "lines_of",
     "lines_of_data",
+    "principal_arn",
     "text",
     "why_not",
 ]

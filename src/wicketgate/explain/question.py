@@ -148,6 +148,14 @@ def chosen(world: World, interface: NetworkInterface) -> Endpoint | None:
     return next((one for one in usable if one.subnet_id == interface.subnet_id), usable[0] if usable else None)
 
 
+def principal_arn(world: World, given: str) -> str:
+    """The ARN of a principal, however it is called; empty when there is none."""
+    try:
+        return _principal(world, given)[0].arn
+    except Unanswerable:
+        return ""
+
+
 # -- principals --------------------------------------------------------------------------------------------------------
 
 

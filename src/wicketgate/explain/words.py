@@ -30,6 +30,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "step-target-inbound": ("target's inbound rules", "ターゲットのインバウンドルール"),
     "step-tracking": ("connection tracking", "接続の追跡"),
     "step-probe": ("probe", "実接続"),
+    "step-recorded": ("record", "記録"),
     "outcome-pass": ("passes", "可"),
     "outcome-fail": ("fails", "不可"),
     "outcome-unknown": ("cannot tell", "不明"),
@@ -45,6 +46,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "recorded-opened": (
         "{time}: request {requestId} opened a tunnel",
         "{time}: リクエスト {requestId} によりトンネルが開かれました",
+    ),
+    "recorded-beyond": (
+        "all of this passes, so what stopped it was beyond it: {answer}",
+        "ここまではすべて可であり、失敗の原因はこれ以外にあります: {answer}",
     ),
     # -- credentials
     "key-valid": ("{principal} can sign with access key {key}", "{principal} はアクセスキー {key} で署名できます"),

@@ -16,12 +16,12 @@ import uvloop
 
 from wicketgate.admit import admit, review
 from wicketgate.audit import AuditLog
+from wicketgate.explain import why_not
 from wicketgate.follow import follow
 from wicketgate.gateway.config import GatewayConfig, GatewayError, check_unprivileged, tls_context
 from wicketgate.gateway.netd_client import NetdChannel
 from wicketgate.gateway.server import Gateway
 from wicketgate.model import WicketgateError, World
-from wicketgate.paths import judge
 
 _logger = logging.getLogger("wicketgate.gateway")
 
@@ -61,7 +61,7 @@ class _Worker:
             dialer=self._netd,
             audit=self._audit,
             admit=admit,
-            judge=judge,
+            why_not=why_not,
             review=review,
             tls=self._tls,
             head_timeout=self._config.head_timeout,

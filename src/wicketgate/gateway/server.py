@@ -22,7 +22,7 @@ from wicketgate.gateway.front import HeadProtocol
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import Dialer
 from wicketgate.gateway.reviews import Reviewing, Reviews
-from wicketgate.gateway.tunnel import Admitted, Judge, Tunnel
+from wicketgate.gateway.tunnel import Admitted, Tunnel, WhyNot
 from wicketgate.model import World
 from wicketgate.tunnel import session as machine
 
@@ -60,7 +60,7 @@ class Gateway:
         dialer: Dialer,
         audit: AuditLog,
         admit: Admit,
-        judge: Judge,
+        why_not: WhyNot,
         review: Reviewing,
         tls: ssl.SSLContext,
         head_timeout: float = 10.0,
@@ -69,7 +69,7 @@ class Gateway:
         self.world = world
         self.dialer = dialer
         self.audit = audit
-        self.judge = judge
+        self.why_not = why_not
         self.head_timeout = head_timeout
         self._api_socket = api_socket
         self._api_places = handover.Places()

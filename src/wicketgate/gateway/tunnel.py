@@ -34,7 +34,7 @@ from wicketgate.gateway.drain import Patience, peer_ended, unread
 from wicketgate.gateway.front import HeadProtocol, keep_alive
 from wicketgate.gateway.head import Head
 from wicketgate.gateway.netd_client import DialDenied, Dialer, NetdUnavailable
-from wicketgate.model import Verdict, World
+from wicketgate.model import World
 from wicketgate.tunnel import DialRequest, Session, State, dial_failure
 from wicketgate.tunnel import session as machine
 from wicketgate.tunnel.reasons import revoked
@@ -58,11 +58,11 @@ _BUFFER: Final = memoryview(bytearray(256 * 1024))
 once, before the next read starts."""
 
 
-class Judge(Protocol):
-    """`wicketgate.paths.judge`: would routes and rules pass this tunnel's connection?"""
+class WhyNot(Protocol):
+    """`wicketgate.explain.why_not`: which step of this tunnel's connection fails?"""
 
-    def __call__(self, world: World, *, endpoint_id: str, address: str, port: int, client_address: str) -> Verdict:
-        """The verdict, for words only: the kernel has already judged."""
+    def __call__(self, world: World, *, endpoint_id: str, address: str, port: int, client_address: str) -> str:
+        """The step, for words only: the kernel has already judged. Empty when none fails."""
         ...
 
 
@@ -71,7 +71,7 @@ class Host(Protocol):
 
     dialer: Dialer
     audit: AuditLog
-    judge: Judge
+    why_not: WhyNot
 
     @property
     def world(self) -> World:
@@ -294,7 +294,7 @@ class Tunnel:
 
     def _words(self, error: int) -> str:
         grant, world = self.grant, self._host.world
-        verdict = self._host.judge(
+        failed_step = self._host.why_not(
             world,
             endpoint_id=grant.endpoint_id,
             address=grant.address,
@@ -307,7 +307,8 @@ class Tunnel:
             port=grant.port,
             timeout=world.settings.connect_timeout,
             may_see_rules=grant.may_see_rules,
-            failed_step=verdict.failure.reason if verdict.failure is not None else None,
+            failed_step=failed_step,
+            request_id=self._connection.request_id,
         )
 
     def target_connected(self, transport: Any) -> None:
@@ -497,6 +498,7 @@ class Tunnel:
             duration=0.0 if since is None else time.monotonic() - since,
             source_address=self._source_address,
             error_code=error_code,
+            world_revision=self._host.world.revision,
         )
         self._owed_end = close_event(self._open_event, outcome, event_id=str(uuid.uuid4()), now=time.time())
         self._write_owed_end()

@@ -73,21 +73,31 @@ _KNOWING: Final = {
 
 
 def dial_failure(
-    error: int, *, address: str, port: int, timeout: float, may_see_rules: bool, failed_step: str | None
+    error: int,
+    *,
+    address: str,
+    port: int,
+    timeout: float,
+    may_see_rules: bool,
+    failed_step: str,
+    request_id: str = "",
 ) -> str:
     """The close reason for a dial that failed with errno `error`.
 
-    `failed_step` is the reason of the first step of `paths`' verdict that failed, None when the verdict passes. Only a
-    caller who may see the rules gets it; others get AWS's words and the kind of failure, which a port scan from the
-    inside would show as well.
+    `failed_step`: the first step that fails, as `explain` words it; empty when all of them pass. Only a caller who may
+    see the rules gets it; others get AWS's words and the kind of failure, which a port scan from the inside would show
+    as well. The request's id, by which the whole explanation can be had, stands at the end if there is room.
     """
     if not may_see_rules:
-        return cut(f"{UNABLE}: {_GENERAL.get(error, 'connection failed')}")
-    if failed_step is not None:
-        return cut(f"{UNABLE}: {failed_step}")
-    words = _KNOWING.get(error, "the kernel says {name} for {address}")
-    name = errno.errorcode.get(error, str(error))
-    return cut(f"{UNABLE}: {words.format(address=address, port=port, timeout=timeout, name=name)}")
+        words = _GENERAL.get(error, "connection failed")
+    elif failed_step:
+        words = failed_step
+    else:
+        name = errno.errorcode.get(error, str(error))
+        words = _KNOWING.get(error, "the kernel says {name} for {address}")
+        words = words.format(address=address, port=port, timeout=timeout, name=name)
+    whole = f"{UNABLE}: {words} (request id {request_id})"
+    return whole if request_id and len(whole.encode()) <= MAX_REASON else cut(f"{UNABLE}: {words}")
 
 
 def duration_over(seconds: float) -> str:
