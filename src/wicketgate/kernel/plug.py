@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from wicketgate.kernel import conntrack, ip, netns, peering
 from wicketgate.kernel.returns import make_all_local
 from wicketgate.kernel.router import VOID
+from wicketgate.kernel.rtnetlink import Routing
 from wicketgate.model import NetworkInterface, World
 
 ROUTER6 = "fe80::1"
@@ -222,35 +223,35 @@ def _outside(one: Attachment) -> list[str]:
 
 def _configure(one: Attachment) -> None:
     """Addresses and routes of the host's side, as DHCP and router advertisements would have them."""
-    there = {
-        f"{address['local']}/{address['prefixlen']}"
-        for link in ip.read(one.namespace, "address", "show", "dev", one.device)
-        for address in link.get("addr_info", [])
-        if address["scope"] == "global"
-    }
     wanted = [f"{address}/{128 if ':' in address else one.prefix_length}" for address in one.addresses]
-    # The first device knows the subnet as its network: the router answers every ARP request, so that a machine works
-    # as it is configured anywhere. A further one's packets all go to the router, lest they took the first one's way.
-    options = " noprefixroute" if one.index else ""
-    lines = ["link set lo up", f"link set {one.device} up"]
-    lines += [f"address delete {address} dev {one.device}" for address in sorted(there.difference(wanted))]
-    lines += [f"address replace {address} dev {one.device} nodad{options}" for address in wanted]
-    lines += [f"route replace {route}" for route in _default_routes(one)]
-    ip.batch(one.namespace, lines)
+    with Routing(one.namespace) as host:
+        for device in ("lo", one.device):
+            host.up(device)
+        for address in sorted(host.addresses(one.device).difference(wanted)):
+            host.delete_address(one.device, address)
+        # The first device knows the subnet as its network: the router answers every ARP request, so that a machine
+        # works as it is configured anywhere. A further one's packets all go to the router, lest they took the first
+        # one's way.
+        for address in wanted:
+            host.replace_address(one.device, address, prefix_route=not one.index)
+        _lay_default_routes(host, one)
     if one.index:
         _follow(one)
     if one.of_endpoint:
         make_all_local(one.namespace)
 
 
-def _default_routes(one: Attachment) -> list[str]:
-    ways = [f"default via {one.router} dev {one.device} onlink"] if one.router and ":" not in one.addresses[0] else []
-    ways += [f"::/0 via {ROUTER6} dev {one.device}"] if one.has_ipv6 else []
-    if not one.index:
-        return ways
+def _lay_default_routes(host: Routing, one: Attachment) -> None:
+    routers = [one.router] if one.router and ":" not in one.addresses[0] else []
+    routers += [ROUTER6] if one.has_ipv6 else []
     number = FURTHER_TABLE + one.index
-    # In the main table too, behind the first device's: there may be a family that only this device has.
-    return [f"{way} {where}" for way in ways for where in (f"table {number}", f"metric {2000 + number}")]
+    for router in routers:
+        if not one.index:
+            host.replace_default(one.device, router)
+        else:
+            # In the main table too, behind the first device's: there may be a family that only this device has.
+            host.replace_default(one.device, router, table=number)
+            host.replace_default(one.device, router, metric=2000 + number)
 
 
 def _follow(one: Attachment) -> None:
