@@ -10,7 +10,7 @@ import pytest
 
 from tests.api.people import User, allow
 from tests.api.worlds import IMAGE, POOL, call, endpoint, refusal, run, tagged, wait_for_state
-from wicketgate.control.families import offered
+from wicketgate.api.offers import offered
 
 TAGS = {"Team": "red"}
 TAG_LIST = [{"Key": "Team", "Value": "red"}]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.api.people import User, allow
 from tests.api.worlds import IMAGE, call, code_of, filters, refusal, tagged, until, wait_for_state
-from wicketgate.control.families import offered
+from wicketgate.api.offers import offered
 
 
 class Place:

@@ -7,7 +7,7 @@ import pytest
 from botocore import xform_name
 
 from tests.api.worlds import refusal, until
-from wicketgate.control.families import offered
+from wicketgate.api.offers import offered
 
 ACCOUNT = "123456789012"
 LOOK = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ec2:Describe*", "Resource": "*"}]}

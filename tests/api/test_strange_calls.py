@@ -9,7 +9,7 @@ from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.api.worlds import IMAGE, network_world
-from wicketgate.control.families import offered
+from wicketgate.api.offers import offered
 
 CALLS = int(os.environ.get("WICKETGATE_STRANGE_CALLS", "250"))
 SEED = int(os.environ.get("WICKETGATE_STRANGE_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)

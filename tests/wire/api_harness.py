@@ -17,8 +17,8 @@ from typing import Any
 
 from wicketgate import pki
 from wicketgate.api import ApiError, Catalogue, Message, Reply
+from wicketgate.api.offers import offered
 from wicketgate.control.call import Call, Caller
-from wicketgate.control.families import offered
 from wicketgate.model import AuthFailure, World, apply_change
 from wicketgate.sigv4.verify import Expected, SignedRequest, verify_header
 

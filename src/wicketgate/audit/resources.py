@@ -25,6 +25,8 @@ _EC2: Final[Mapping[str, tuple[str, str]]] = {
     "rtb": ("AWS::EC2::RouteTable", "route-table"),
     "eice": ("AWS::EC2::InstanceConnectEndpoint", "instance-connect-endpoint"),
     "pl": ("AWS::EC2::PrefixList", "prefix-list"),
+    "nip": ("AWS::EC2::NetworkInsightsPath", "network-insights-path"),
+    "nia": ("AWS::EC2::NetworkInsightsAnalysis", "network-insights-analysis"),
 }
 """Prefix of an id -> type (AWS Config's and CloudTrail's names) and the kind in its ARN."""
 

@@ -202,6 +202,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         int, _count("Routes in one route table, for each of IPv4 and IPv6, beside the local ones.", last=1000)
     ] = 500
     prefix_lists_per_region: Annotated[int, _count("Managed prefix lists in all.")] = 100
+    insights_paths_per_region: Annotated[int, _count("Paths of Reachability Analyzer in all.")] = 1000
+    insights_analyses_per_region: Annotated[int, _count("Analyses of Reachability Analyzer in all.")] = 10_000
 
     @property
     def identity(self) -> Identity:

@@ -52,6 +52,9 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
     routes_per_table: int = 500
     """For IPv4 and IPv6 separately; local routes do not count."""
     prefix_lists_per_region: int = 100
+    insights_paths_per_region: int = 1000
+    insights_analyses_per_region: int = 10_000
+    """Paths and analyses of Reachability Analyzer."""
 
 
 AWS_QUOTAS = Quotas()

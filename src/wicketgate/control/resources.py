@@ -20,6 +20,8 @@ from wicketgate.model import (
     ApiError,
     Endpoint,
     Instance,
+    NetworkInsightsAnalysis,
+    NetworkInsightsPath,
     NetworkInterface,
     PrefixList,
     SecurityGroup,
@@ -65,6 +67,20 @@ GROUP = Kind[SecurityGroup](
 )
 PREFIX_LIST = Kind[PrefixList](
     "pl", "prefix list", World.prefix_list, "InvalidPrefixListID.NotFound", "InvalidPrefixListId.Malformed"
+)
+INSIGHTS_PATH = Kind[NetworkInsightsPath](
+    "nip",
+    "networkInsightsPath",
+    World.insights_path,
+    "InvalidNetworkInsightsPathId.NotFound",
+    "InvalidNetworkInsightsPathId.Malformed",
+)
+INSIGHTS_ANALYSIS = Kind[NetworkInsightsAnalysis](
+    "nia",
+    "networkInsightsAnalysis",
+    World.insights_analysis,
+    "InvalidNetworkInsightsAnalysisId.NotFound",
+    "InvalidNetworkInsightsAnalysisId.Malformed",
 )
 
 

@@ -32,6 +32,8 @@ _KINDS: Final[Mapping[str, tuple[Callable[[World], Iterable[Any]], resources.Kin
     "prefix-list": (attrgetter("prefix_lists"), resources.PREFIX_LIST),
     "vpc-peering-connection": (attrgetter("peerings"), PEERING),
     "route-table": (all_tables, ROUTE_TABLE),
+    "network-insights-path": (attrgetter("insights_paths"), resources.INSIGHTS_PATH),
+    "network-insights-analysis": (attrgetter("insights_analyses"), resources.INSIGHTS_ANALYSIS),
 }
 """Resource type -> all of a World, and their kind."""
 _GROUP_NOT_FOUND: Final = "InvalidGroup.NotFound"
