@@ -2,7 +2,7 @@
 
 import msgspec
 
-from wicketgate.model import Change, ConnectionTracking, NetworkInterface, WorldError, apply_change
+from wicketgate.model import Change, ConnectionTracking, NetworkInterface, PrefixListEntry, WorldError, apply_change
 
 
 def _replaced(random, things, **change):
@@ -19,6 +19,16 @@ def _regrouped(random, made, eni):
 
 def _fewer(random, things):
     return tuple(random.sample(things, random.randint(0, len(things))))
+
+
+def _more(random, prefix_list):
+    """The list's entries and some others, in another order."""
+    six = prefix_list.address_family == "IPv6"
+    new = {
+        f"2001:db8:7::{random.randrange(99):x}/128" if six else f"10.7.0.{random.randrange(99)}/32" for _ in range(9)
+    }
+    entries = {one.cidr: one for one in (*(PrefixListEntry(cidr=cidr) for cidr in sorted(new)), *prefix_list.entries)}
+    return tuple(random.sample(list(entries.values()), len(entries)))
 
 
 def _new_interface(random, made):
@@ -47,6 +57,10 @@ EDITS = {
     ),
     "entries": lambda random, made: _replaced(
         random, made.prefix_lists, entries=lambda one: _fewer(random, one.entries)
+    ),
+    "more entries": lambda random, made: _replaced(random, made.prefix_lists, entries=lambda one: _more(random, one)),
+    "size of a list": lambda random, made: _replaced(
+        random, made.prefix_lists, max_entries=lambda _: random.choice([10, 130, 200])
     ),
     "groups of an interface": lambda random, made: _replaced(
         random, made.interfaces, group_ids=lambda one: _regrouped(random, made, one)
@@ -77,7 +91,16 @@ EDITS = {
         msgspec.structs.replace(random.choice(made.groups), id=f"sg-{random.randrange(10**9):017x}", name="new"),
     ),
 }
-FOLLOWED = {"rules of a group", "rules of another", "entries", "groups of an interface", "further addresses", "tags"}
+FOLLOWED = {
+    "rules of a group",
+    "rules of another",
+    "entries",
+    "more entries",
+    "size of a list",
+    "groups of an interface",
+    "further addresses",
+    "tags",
+}
 """Edits whose rulesets are made from the one before, part by part."""
 
 

@@ -278,6 +278,7 @@ def test_the_router_answers_for_metadata_alone(preserve):
     assert outcome(port=8080) == "drop"
 
 
+BACK = {"iif": "b", "oif": "a", "saddr": "10.0.1.12", "daddr": "10.0.1.11"}
 OPEN = [rule("in", "-1", (-1, -1), "0.0.0.0/0"), rule("out", "-1", (-1, -1), "0.0.0.0/0")]
 
 
@@ -304,6 +305,9 @@ def test_later_packets_change_no_mark(reply, mark):
         ({"ct_state": "established", "ct_mark": 1}, "drop"),
         ({"ct_state": "established", "ct_mark": 2}, "drop"),
         ({"ct_state": "new", "ct_confirmed": True, "ct_mark": 2}, "drop"),
+        ({**BACK, "ct_state": "established", "ct_reply": True}, "accept"),
+        ({**BACK, "ct_state": "established", "ct_reply": True, "ct_mark": 1}, "drop"),
+        ({**BACK, "ct_state": "established", "ct_reply": True, "ct_mark": 2}, "drop"),
         ({"ct_state": "related", "protocol": 1, "dport": 3}, "accept"),
         ({"ct_state": "related", "protocol": 1, "dport": 3, "ct_mark": 1}, "drop"),
         ({"ct_state": "invalid"}, "drop"),

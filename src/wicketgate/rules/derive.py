@@ -15,6 +15,7 @@ from typing import TypeVar
 import msgspec
 
 from wicketgate.model import Endpoint, NetworkInterface, SecurityGroup, World
+from wicketgate.model.routing import PrefixList
 from wicketgate.model.world import changed_pairs
 from wicketgate.rules import groups as of_groups
 from wicketgate.rules import names
@@ -105,17 +106,28 @@ def _follow_lists(step: _Step, groups: GroupPairs) -> None:
     named, there = (of_groups.named_lists(pair[side] for pair in groups) for side in (1, 0))
     if lost := there - named:
         still = of_groups.named_lists(step.of_vpc())
-        step.gone |= {names.list_chain(*one) for one in lost - still}
+        step.gone |= of_groups.chains_of_lists(step.known, lost - still).keys()
     step.chains |= of_groups.chains_of_lists(
         step.world, [one for one in named if names.list_chain(*one) not in step.ruleset.chains]
     )
     if step.known.prefix_lists is step.world.prefix_lists:
         return
-    for one in step.world.prefix_lists:
-        if step.known.prefix_list(one.id) is not one:
+    for new in step.world.prefix_lists:
+        old = step.known.prefix_list(new.id)
+        if old is not None and old is not new:
             for way in DIRECTIONS:
-                if (name := names.list_chain(way, one.id)) in step.ruleset.chains and name not in step.gone:
-                    step.chains[name] = of_groups.chain_of_list(way, one)
+                if (name := names.list_chain(way, new.id)) in step.ruleset.chains and name not in step.gone:
+                    _follow_list(step, way, old, new)
+
+
+def _follow_list(step: _Step, direction: names.Direction, old: PrefixList, new: PrefixList) -> None:
+    if of_groups.buckets(old) == of_groups.buckets(new):
+        differing = {entry.cidr for entry in old.entries} ^ {entry.cidr for entry in new.entries}
+        step.chains |= of_groups.chains_of_list(direction, new, differing)
+        return
+    chains = of_groups.chains_of_list(direction, new)
+    step.gone |= of_groups.chains_of_list(direction, old).keys() - chains.keys()
+    step.chains |= chains
 
 
 def _follow_interfaces(step: _Step, interfaces: InterfacePairs, chains_of_interface: ChainsOfInterface) -> None:

@@ -8,16 +8,18 @@ a rule each. A change of one is then a change of an element, at which the kernel
 as it does at every new rule with a verdict: 15 ms with 60,000 rules. What overlaps another one stays a rule of its own.
 
 A prefix list has a chain per direction, with a rule per entry; a rule that names the list jumps there once protocol and
-ports match, so a change of the list rewrites its chains alone.
+ports match, so a change of the list rewrites its chains alone. A long list is a chain that leads to others, each with
+some of the entries: else each change of an entry would rewrite up to 1,000 rules.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
+from zlib import crc32
 
 from wicketgate.model import PROTOCOL_NUMBERS, NetworkInterface, SecurityGroup, SecurityGroupRule, World
 from wicketgate.model.routing import PrefixList
@@ -50,6 +52,8 @@ TCP: Final = 6
 UDP: Final = 17
 VERSIONS: tuple[Version, Version] = (4, 6)
 DIRECTIONS: tuple[Direction, Direction] = ("in", "out")
+BUCKET = 64
+"""About so many entries of a long prefix list share a chain."""
 PASSED: dict[Direction, Verdict] = {"in": Accept(), "out": Goto("receive")}
 """What follows when a rule of a direction allows a packet."""
 
@@ -151,10 +155,37 @@ def _written(cidr: str) -> str:
     return str(_network(cidr))
 
 
-def chain_of_list(direction: Direction, prefix_list: PrefixList) -> Chain:
-    """A rule for each entry of a prefix list."""
-    entries = (_within(direction, entry.cidr) for entry in prefix_list.entries)
-    return Chain(tuple(Rule(matches, verdict=PASSED[direction]) for matches in entries))
+def chains_of_list(
+    direction: Direction, prefix_list: PrefixList, concerning: Collection[str] | None = None
+) -> dict[str, Chain]:
+    """The chains of a prefix list; of a long one perhaps only those in which some ranges are, or were."""
+    count = buckets(prefix_list)
+    name = names.list_chain(direction, prefix_list.id)
+    if count == 1:
+        return {name: _entries(direction, (entry.cidr for entry in prefix_list.entries))}
+    wanted = range(count) if concerning is None else {_bucket(cidr, count) for cidr in concerning}
+    found: dict[int, list[str]] = {number: [] for number in wanted}
+    for entry in prefix_list.entries:
+        if (there := found.get(_bucket(entry.cidr, count))) is not None:
+            there.append(entry.cidr)
+    chains = {names.list_chain(direction, prefix_list.id, key): _entries(direction, one) for key, one in found.items()}
+    if concerning is None:
+        parts = (names.list_chain(direction, prefix_list.id, number) for number in range(count))
+        chains[name] = Chain(tuple(Rule(verdict=Jump(part)) for part in parts))
+    return chains
+
+
+def buckets(prefix_list: PrefixList) -> int:
+    """How many parts a list has; it depends on what the list may hold, which seldom changes."""
+    return max(1, -(-prefix_list.max_entries // BUCKET))
+
+
+def _bucket(cidr: str, count: int) -> int:
+    return crc32(cidr.encode()) % count
+
+
+def _entries(direction: Direction, ranges: Iterable[str]) -> Chain:
+    return Chain(tuple(Rule(_within(direction, cidr), verdict=PASSED[direction]) for cidr in sorted(ranges)))
 
 
 def named_lists(groups: Iterable[SecurityGroup]) -> set[tuple[Direction, str]]:
@@ -164,8 +195,11 @@ def named_lists(groups: Iterable[SecurityGroup]) -> set[tuple[Direction, str]]:
 
 def chains_of_lists(world: World, named: Iterable[tuple[Direction, str]]) -> dict[str, Chain]:
     """The chains of these prefix lists."""
-    found = ((direction, world.prefix_list(list_id)) for direction, list_id in named)
-    return {names.list_chain(way, one.id): chain_of_list(way, one) for way, one in found if one is not None}
+    chains: dict[str, Chain] = {}
+    for direction, list_id in named:
+        if (one := world.prefix_list(list_id)) is not None:
+            chains |= chains_of_list(direction, one)
+    return chains
 
 
 def remote_groups(world: World, groups: Iterable[SecurityGroup]) -> dict[str, str]:

@@ -67,9 +67,10 @@ def any_chain(direction: Direction, group_id: str) -> str:
     return f"{direction}_any_{_short(group_id)}"
 
 
-def list_chain(direction: Direction, prefix_list_id: str) -> str:
-    """The entries of a prefix list."""
-    return f"{direction}_list_{prefix_list_id.removeprefix('pl-')}"
+def list_chain(direction: Direction, prefix_list_id: str, bucket: int | None = None) -> str:
+    """The entries of a prefix list, or one bucket of them."""
+    whole = f"{direction}_list_{prefix_list_id.removeprefix('pl-')}"
+    return whole if bucket is None else f"{whole}_{bucket}"
 
 
 def untracking_chain(direction: Direction, version: Version) -> str:
