@@ -130,8 +130,8 @@ def test_a_stopped_machine_leaves_no_flow(fabric, made):
     with datagram(made.instances[1].id, "10.0.1.12", 9) as sender:
         sender.sendto(b"x", ("10.0.1.11", 9))
     for state, left in (("stopping", 1), ("stopped", 0)):
-        after = changed(made, msgspec.structs.replace(made.instances[0], state=state))
-        fabric.apply(after)
+        made = changed(made, msgspec.structs.replace(made.instances[0], state=state))
+        fabric.apply(made)
         assert sum(entry.protocol == 17 for entry in conntrack.dump(VPC)) == left
 
 

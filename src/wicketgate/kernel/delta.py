@@ -12,8 +12,10 @@ from typing import Any
 
 from wicketgate.model import World
 
-RUNNING = frozenset({"pending", "running", "stopping", "shutting-down"})
-"""States of an instance in which its connections may go on."""
+ENDING = frozenset({"stopping", "shutting-down"})
+"""States of an instance in which its processes end, and say so to whom they are connected with."""
+OVER = frozenset({"stopped", "terminated"})
+"""States of an instance that has no process any more."""
 
 
 @dataclass
@@ -129,10 +131,10 @@ def _interfaces(before: World, world: World) -> set[str]:
 
 
 def _stopped(before: World, world: World) -> dict[str, set[str]]:
-    """VPC -> addresses of the instances that ran and do not any more."""
+    """VPC -> addresses of the instances that have come to their end."""
     found: dict[str, set[str]] = {}
     for old, new in _changed(before, world, "instances"):
-        if old is not None and new is not None and old.state in RUNNING and new.state not in RUNNING:
+        if old is not None and new is not None and old.state in ENDING and new.state in OVER:
             for eni in world.interfaces_of_instance(new):
                 found.setdefault(world.vpc_of_subnet(eni.subnet_id).id, set()).update(eni.addresses)
     return found

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from wicketgate import rules
 from wicketgate.kernel import conntrack, netns, plug, returns, router
-from wicketgate.kernel.delta import RUNNING, Delta, delta
+from wicketgate.kernel.delta import OVER, Delta, delta
 from wicketgate.kernel.nftables import Nftables, TooLong
 from wicketgate.kernel.peering import Peerings
 from wicketgate.model import Vpc, World
@@ -137,22 +137,11 @@ class Fabric:
 
     def _apply_ruleset(self, namespace: str, ruleset: rules.Ruleset) -> None:
         nft = self._nftables(namespace)
-        before = self._applied.get(namespace)
-        commands: str | bytes
-        if before is not None:
-            batch = rules.rewriting(before, ruleset)
-            commands = rules.changes(before, ruleset) if batch is None else batch
-        elif _applied_fingerprint(nft) == rules.fingerprint(ruleset):
-            commands = ""
-        else:
-            commands = rules.render(ruleset)
-        if commands:
-            self._applied.pop(namespace, None)  # if this fails, the next attempt starts from what the kernel says
-            try:
-                nft.run(commands) if isinstance(commands, str) else nft.send(commands)
-            except TooLong:
-                for part in rules.batches(ruleset):
-                    nft.run(part)
+        before = self._applied.pop(namespace, None)  # if this fails, the next attempt starts from what the kernel says
+        try:
+            nft.carry_out(_steps(nft, before, ruleset))
+        except TooLong:
+            nft.carry_out(rules.loading(ruleset))
         self._applied[namespace] = ruleset
 
     # -- handles ---------------------------------------------------------------------------------------------------
@@ -177,7 +166,7 @@ def _everything(world: World) -> Delta:
     ids = {vpc.id for vpc in world.vpcs}
     found = Delta(whole=ids, returns=set(ids), routing=True)
     for instance in world.instances:
-        if instance.state not in RUNNING:
+        if instance.state in OVER:
             for eni in world.interfaces_of_instance(instance):
                 found.stopped.setdefault(world.vpc_of_subnet(eni.subnet_id).id, set()).update(eni.addresses)
     return found
@@ -187,6 +176,18 @@ def _peers(world: World, vpc_id: str) -> list[str]:
     """The VPCs at the other ends of peering connections, which may know connections of this one's addresses."""
     others = [one.other(vpc_id) for one in world.active_peerings(vpc_id)] if world.peerings else []
     return [one for one in others if netns.exists(one)]
+
+
+def _steps(nft: Nftables, before: rules.Ruleset | None, ruleset: rules.Ruleset) -> Iterable[str | bytes]:
+    """What leads to a ruleset, in one transaction unless nothing whole is in force."""
+    if before is not None:
+        batch = rules.rewriting(before, ruleset)
+        step = rules.changes(before, ruleset) if batch is None else batch
+        return [step] if step else []
+    applied = _applied_fingerprint(nft)
+    if not applied:
+        return rules.loading(ruleset)
+    return [] if applied == rules.fingerprint(ruleset) else [rules.render(ruleset)]
 
 
 def _applied_fingerprint(nft: Nftables) -> str:
