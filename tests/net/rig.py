@@ -21,11 +21,11 @@ from wicketgate.model import World
 
 AT_ONCE = 40
 """Packets to send before reading what came: no socket's buffer holds many more."""
-SETTLE, PATIENCE = 0.02, 0.5
+SETTLE, PATIENCE = 0.02, 2.0
 """Seconds to wait for what should not come, and at most for what should."""
 
-DIAL_PATIENCE = 0.06
-"""Seconds within which a connection between two namespaces of one host is there, or is refused to an endpoint."""
+DIAL_SETTLE = 0.06
+"""The same for connections: within that time one between two namespaces is there, or the host is busy."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends a reset and leaves nothing behind."""
 
@@ -136,25 +136,27 @@ class Rig:
 
 
 def connect(made, attempts):
-    """Connect with real sockets, all at once: (sender, source address, borrowed or not, destination, port) each.
+    """Connect with real sockets, all at once: (sender, source address, borrowed or not, destination, port, whether
+    there should be an answer) each.
 
     Returns for each "connected", the name of an errno, or "nothing" within the wait. Nothing is left of them.
     """
     with ExitStack() as stack:
-        _listen(stack, made, {port for *_, port in attempts})
+        _listen(stack, made, {port for *_, port, _ in attempts})
         socks = []
-        for sender, source, borrowed, destination, port in attempts:
+        for sender, source, borrowed, destination, port, _ in attempts:
             addresses = (source, None) if borrowed else (None, source)
             sock, number = dial(namespace_of(made, sender), destination, port, *addresses)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             socks.append((stack.enter_context(sock), number))
-        deadline = time.monotonic() + DIAL_PATIENCE
         poll = select.poll()
         waiting = {sock.fileno() for sock, number in socks if number == errno.EINPROGRESS}
+        answered = {sock.fileno() for (sock, _), (*_, answer) in zip(socks, attempts, strict=True) if answer}
         for descriptor in waiting:
             poll.register(descriptor, select.POLLOUT)
-        while waiting and time.monotonic() < deadline:
-            for descriptor, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        started = time.monotonic()
+        while waiting and (left := started + (PATIENCE if waiting & answered else DIAL_SETTLE) - time.monotonic()) > 0:
+            for descriptor, _ in poll.poll(min(left, DIAL_SETTLE) * 1000):
                 poll.unregister(descriptor)
                 waiting.discard(descriptor)
         return [_outcome(sock, number, sock.fileno() in waiting) for sock, number in socks]
