@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from wicketgate.kernel import netns
@@ -72,6 +72,14 @@ class Nftables:
             kind = TooLong if os.strerror(errno.EMSGSIZE).encode() in error else FabricError
             raise kind(f"nftables in namespace {self.namespace}: {error.decode(errors='replace').strip()}")
         return output.decode()
+
+    def carry_out(self, steps: Iterable[str | bytes]) -> None:
+        """Run commands and send batches, one after the other, each a transaction. Raises FabricError, TooLong."""
+        for step in steps:
+            if isinstance(step, str):
+                self.run(step)
+            else:
+                self.send(step)
 
     def send(self, batch: bytes) -> None:
         """Send a batch of netlink messages whose last one asks for an acknowledgement; all or nothing.

@@ -2,6 +2,7 @@
 
 from wicketgate.rules.compile import compile_endpoint, compile_vpc
 from wicketgate.rules.ir import Chain, Hook, Rule, Ruleset
+from wicketgate.rules.load import loading
 from wicketgate.rules.names import (
     APPLIED,
     DNS_ADDRESSES,
@@ -17,12 +18,11 @@ from wicketgate.rules.names import (
     endpoint_mark,
 )
 from wicketgate.rules.netlink import rewriting
-from wicketgate.rules.nft import BATCH, batches, changes, fingerprint, render
+from wicketgate.rules.nft import changes, fingerprint, render
 from wicketgate.rules.walk import Packet, Walk, walk
 
 __all__ = [
     "APPLIED",
-    "BATCH",
     "DNS_ADDRESSES",
     "ENDPOINT_MARK_MASK",
     "ENDPOINT_MARK_SHIFT",
@@ -39,12 +39,12 @@ __all__ = [
     "Rule",
     "Ruleset",
     "Walk",
-    "batches",
     "changes",
     "compile_endpoint",
     "compile_vpc",
     "endpoint_mark",
     "fingerprint",
+    "loading",
     "render",
     "rewriting",
     "walk",

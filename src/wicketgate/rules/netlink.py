@@ -10,7 +10,7 @@ groups, entries of prefix lists, memberships, interfaces. All else, which needs 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from itertools import islice
@@ -74,38 +74,56 @@ def rewriting(old: ir.Ruleset, new: ir.Ruleset) -> bytes | None:
         messages = list(_messages(less, more))
     except NotHere:
         return None
-    return _batch([*messages, *_rewritten(APPLIED, applied_chain(new))])
+    return batch([*messages, *_rewritten(APPLIED, applied_chain(new))])
 
 
 def _messages(less: ir.Ruleset, more: ir.Ruleset) -> Iterator[Message]:
     """In the order of `changes`: what is named must exist before it is used, and be unused before it goes."""
-    for name in sorted(more.counters):
-        kind = number(OBJECT_TYPE, OBJECT_COUNTER) + attribute(OBJECT_DATA | NESTED, b"")
-        yield NEWOBJ, NLM_F_CREATE, _in_table(OBJECT_NAME, name) + kind
+    yield from counter_messages(more.counters)
     for name, chain in more.chains.items():
         if chain.hook is not None:
             raise NotHere
         if name not in less.chains:
-            yield NEWCHAIN, NLM_F_CREATE, _in_table(CHAIN_NAME, name)
-    new_sets = [name for name in more.cell_sets if name not in less.cell_sets]
-    yield from ((NEWSET, NLM_F_CREATE, _cell_set(name, more.cell_sets[name])) for name in new_sets)
+            yield NEWCHAIN, NLM_F_CREATE, named_chain(name)
+    yield from set_messages({name: cells for name, cells in more.cell_sets.items() if name not in less.cell_sets})
     for name, chain in more.chains.items():
         yield from _rewritten(name, chain)
     kept = {name: cells for name, cells in less.cell_sets.items() if name in more.cell_sets}
-    yield from _elements(DELSETELEM, 0, replace(less, cell_sets=kept))
-    yield from _elements(NEWSETELEM, NLM_F_CREATE, more)
+    yield from element_messages(DELSETELEM, 0, replace(less, cell_sets=kept))
+    yield from element_messages(NEWSETELEM, NLM_F_CREATE, more)
     gone = [name for name in less.chains if name not in more.chains]
     yield from ((DELRULE, 0, _in_table(RULE_CHAIN, name)) for name in gone)
-    yield from ((DELCHAIN, 0, _in_table(CHAIN_NAME, name)) for name in gone)
+    yield from ((DELCHAIN, 0, named_chain(name)) for name in gone)
     yield from ((DELSET, 0, _in_table(SET_NAME, name)) for name in less.cell_sets if name not in more.cell_sets)
     for name in sorted(less.counters):
         yield DELOBJ, 0, _in_table(OBJECT_NAME, name) + number(OBJECT_TYPE, OBJECT_COUNTER)
 
 
+def counter_messages(counters: Iterable[str]) -> Iterator[Message]:
+    """Make these counters."""
+    kind = number(OBJECT_TYPE, OBJECT_COUNTER) + attribute(OBJECT_DATA | NESTED, b"")
+    return ((NEWOBJ, NLM_F_CREATE, _in_table(OBJECT_NAME, name) + kind) for name in sorted(counters))
+
+
+def set_messages(cell_sets: Mapping[str, ir.CellSet]) -> Iterator[Message]:
+    """Make these sets of cells, empty."""
+    return ((NEWSET, NLM_F_CREATE, _cell_set(name, cells)) for name, cells in cell_sets.items())
+
+
+def named_chain(name: str) -> bytes:
+    """What a message that makes or deletes a regular chain says."""
+    return _in_table(CHAIN_NAME, name)
+
+
 def _rewritten(name: str, chain: ir.Chain) -> Iterator[Message]:
     """The chain flushed and filled again."""
+    yield DELRULE, 0, _in_table(RULE_CHAIN, name)
+    yield from chain_messages(name, chain)
+
+
+def chain_messages(name: str, chain: ir.Chain) -> Iterator[Message]:
+    """Add a chain's rules to it. Raises NotHere."""
     where = _in_table(RULE_CHAIN, name)
-    yield DELRULE, 0, where
     for rule in chain.rules:
         attributes = where + attribute(RULE_EXPRESSIONS | NESTED, rule_expressions(rule))
         if rule.comment:
@@ -113,7 +131,8 @@ def _rewritten(name: str, chain: ir.Chain) -> Iterator[Message]:
         yield NEWRULE, NLM_F_CREATE | NLM_F_APPEND, attributes
 
 
-def _elements(kind: int, flags: int, ruleset: ir.Ruleset) -> Iterator[Message]:
+def element_messages(kind: int, flags: int, ruleset: ir.Ruleset) -> Iterator[Message]:
+    """Add or delete all elements of a ruleset's sets and, last, of its maps."""
     for name, links in ruleset.interface_sets.items():
         yield from _of_set(kind, flags, name, (_key(interface_key(link)) for link in sorted(links)))
     for name, pairs in ruleset.pair_sets.items():
@@ -175,7 +194,7 @@ def _in_table(kind: int, name: str) -> bytes:
     return text(1, TABLE) + text(kind, name)
 
 
-def _batch(bodies: list[Message]) -> bytes:
+def batch(bodies: list[Message]) -> bytes:
     """Messages (type, flags, attributes) as one transaction; the last of them is acknowledged."""
     control = _NFGEN.pack(NFPROTO_UNSPEC, 0, NFNL_SUBSYS_NFTABLES)
     messages = [_message(BATCH_BEGIN, 0, 0, control)]

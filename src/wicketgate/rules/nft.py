@@ -13,9 +13,6 @@ from typing import TypeVar, assert_never
 from wicketgate.rules import ir
 from wicketgate.rules.names import APPLIED, TABLE
 
-BATCH = 32_000
-"""Characters of one transaction that fits whatever a socket sends at once by default (net.core.wmem_default, 212,992
-bytes): one becomes at most six bytes of netlink messages."""
 ELEMENTS = 250
 """Elements of a set that one command adds or deletes."""
 
@@ -39,23 +36,6 @@ def render(ruleset: ir.Ruleset) -> str:
     return "\n".join(_replacement(ruleset)) + "\n"
 
 
-def batches(ruleset: ir.Ruleset) -> Iterator[str]:
-    """The same in transactions that the kernel takes from a user namespace, whatever the ruleset's size.
-
-    Base chains with policy drop come first and the elements by which packets reach a group's chain last, so that half
-    a load denies; the fingerprint is in the last one alone, so that half a load is not taken for a whole.
-    """
-    lines: list[str] = []
-    size = 0
-    for line in _replacement(ruleset):
-        if size + len(line) > BATCH:
-            yield "\n".join(lines) + "\n"
-            lines, size = [], 0
-        lines.append(line)
-        size += len(line)
-    yield "\n".join(lines) + "\n"
-
-
 def changes(old: ir.Ruleset, new: ir.Ruleset) -> str:
     """Turn `old`, in force now, into `new`: only what differs. Empty when nothing does.
 
@@ -70,7 +50,7 @@ def changes(old: ir.Ruleset, new: ir.Ruleset) -> str:
     for name, chain in more.chains.items():
         if name in old.chains:
             lines.append(f"flush chain inet {TABLE} {name}")
-        lines += _rules(name, chain)
+        lines += rule_lines(name, chain)
     lines += _elements(less, "delete", of=new)
     lines += _elements(more, "add", of=new)
     gone = [name for name in less.chains if name not in new.chains]
@@ -158,28 +138,33 @@ def _parts(ruleset: ir.Ruleset) -> Iterator[str]:
     yield from (f"counter {name}" for name in ruleset.counters)
     yield from (f"timeout {name} {timeout}" for name, timeout in ruleset.timeouts.items())
     for name, chain in ruleset.chains.items():
-        yield "\n".join((_declare_chain(name, chain), *_rules(name, chain)))
+        yield "\n".join((_declare_chain(name, chain), *rule_lines(name, chain)))
     for set_name, elements in _sets(ruleset):
         yield f"set {set_name}"
         yield from (f"{set_name} {element}" for element in elements)
 
 
-def _replacement(ruleset: ir.Ruleset) -> Iterator[str]:
+def declarations(ruleset: ir.Ruleset) -> Iterator[str]:
+    """An empty table in place of ours, and in it chains, sets, maps and objects, all empty; base chains first."""
     # Adding the table first makes the deletion succeed whether or not it exists (nft 1.0.6 has no `destroy`).
     yield from (f"add table inet {TABLE}", f"delete table inet {TABLE}", f"add table inet {TABLE}")
     base = {name: chain for name, chain in ruleset.chains.items() if chain.hook is not None}
     yield from (_declare_chain(name, chain) for name, chain in base.items())
     yield from (f"add counter inet {TABLE} {name}" for name in sorted(ruleset.counters))
     yield from _declare(ruleset, skip=ir.Ruleset(chains=base))
+
+
+def _replacement(ruleset: ir.Ruleset) -> Iterator[str]:
+    yield from declarations(ruleset)
     for name, chain in ruleset.chains.items():
-        yield from _rules(name, chain)
+        yield from rule_lines(name, chain)
     yield from _elements(ruleset, "add", of=ruleset)
     yield from _applied(ruleset, fresh=True)
 
 
 def _applied(ruleset: ir.Ruleset, *, fresh: bool) -> Iterator[str]:
     yield f"{'add' if fresh else 'flush'} chain inet {TABLE} {APPLIED}"
-    yield from _rules(APPLIED, applied_chain(ruleset))
+    yield from rule_lines(APPLIED, applied_chain(ruleset))
 
 
 def _declare(ruleset: ir.Ruleset, *, skip: ir.Ruleset) -> Iterator[str]:
@@ -211,7 +196,8 @@ def _declare_chain(name: str, chain: ir.Chain) -> str:
     return f"add chain inet {TABLE} {name} {{ {at} }}"
 
 
-def _rules(name: str, chain: ir.Chain) -> Iterator[str]:
+def rule_lines(name: str, chain: ir.Chain) -> Iterator[str]:
+    """Commands that add a chain's rules to it."""
     return (f"add rule inet {TABLE} {name} {_rule(rule)}" for rule in chain.rules)
 
 
