@@ -249,6 +249,24 @@ def test_own_range_never_leaves():
     assert judge_flow(made, _flow(made, source_address=CLIENT, **across)).failure.name == "peer-source"
 
 
+@pytest.mark.parametrize("source", ["169.254.7.7", "0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"])
+def test_what_no_router_passes_on(source):
+    """Sources that name no host elsewhere stay on their link, with the source/destination check off too."""
+    everything = [rule("out", "-1", (-1, -1), ANY4), rule("in", "-1", (-1, -1), ANY4)]
+    made = _peered(dict.fromkeys("abc", everything))
+    loose = msgspec.structs.replace(made.interfaces[0], source_dest_check=False)
+    made = msgspec.structs.replace(made, interfaces=(loose, *made.interfaces[1:]))
+    assert judge_flow(made, _flow(made, source_address=source)).failure.name == "source-check"
+
+
+def test_endpoints_track_what_they_open():
+    """An endpoint's inbound rules count for nothing, so they make nothing untracked either: tunnels outlive rules."""
+    everything = [rule("out", "-1", (-1, -1), ANY4), rule("in", "-1", (-1, -1), ANY4)]
+    made = world({"endpoint": everything, "web": everything}, {"web-1": ["web"]})
+    sides = tracking(made, Flow(made.interfaces[0], made.interfaces[1], "10.0.1.10"))
+    assert [side.tracked for side in sides] == [True, False]
+
+
 EVERYTHING_OUT, EVERYTHING_IN = ("out", "-1", (-1, -1), ANY4), ("in", "tcp", (0, 65535), ANY4)
 
 
@@ -366,6 +384,8 @@ def test_endpoints_borrow_clients_addresses_only():
         ("dualstack", True, "2001:db8:a::11", "2001:db8:99::1", "2001:db8:99::1"),
         ("dualstack", True, "10.0.1.11", CLIENT, CLIENT),
         ("dualstack", True, "10.0.1.11", "2001:db8:99::1", "10.0.1.10"),
+        ("dualstack", True, "10.0.1.11", "10.0.7.7", "10.0.1.10"),  # of the VPC itself
+        ("dualstack", True, "10.0.1.11", "127.0.0.1", "10.0.1.10"),
     ],
 )
 def test_tunnels_of_both_families(kind, preserve, address, client, outcome):

@@ -17,8 +17,8 @@ from wicketgate.model import (
 )
 from wicketgate.paths import groups
 from wicketgate.paths.ranges import address as parsed
-from wicketgate.paths.ranges import canonical
-from wicketgate.paths.routes import hop, peer_source_refusal, source_refusal
+from wicketgate.paths.ranges import canonical, never_forwarded
+from wicketgate.paths.routes import hop, in_vpc, peer_source_refusal, source_refusal
 
 _NAMES = {number: name for name, number in PROTOCOL_NUMBERS.items()}
 
@@ -78,11 +78,14 @@ def judge(world: World, *, endpoint_id: str, address: str, port: int, client_add
 
 
 def _tunnel_source(world: World, endpoint: Endpoint, own: str, client_address: str) -> str:
-    """The client's address where it is preserved. One of the other family than the target's never is: netd refuses
-    the tunnel then, or uses the endpoint's (the setting `unpreservable_client`)."""
-    same_family = (":" in own) is (":" in client_address)
-    preserving = endpoint.preserve_client_ip and (":" not in own or world.settings.preserve_client_ipv6)
-    return client_address if preserving and same_family else own
+    """The client's address where it is preserved. Where it cannot be, netd refuses the tunnel before the kernel judges,
+    or connects from the endpoint's own address (the setting `unpreservable_client`)."""
+    if not endpoint.preserve_client_ip or (":" in own) is not (":" in client_address):
+        return own
+    if ":" in own and not world.settings.preserve_client_ipv6:
+        return own
+    vpc = world.vpc_of_subnet(endpoint.subnet_id)
+    return own if never_forwarded(client_address) or in_vpc(vpc, client_address) else client_address
 
 
 def judge_flow(world: World, flow: Flow) -> Verdict:

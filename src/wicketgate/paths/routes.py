@@ -80,14 +80,12 @@ def source_refusal(world: World, sender: NetworkInterface, source: str, *, opene
         return None
     vpc = world.vpc_of_subnet(sender.subnet_id)
     endpoint = world.endpoint_of_interface(sender.id)
-    family = 6 if ":" in source else 4
     if never_forwarded(source):
         return _forged(source, sender, "no router passes it on")
     if endpoint is not None:
         if in_vpc(vpc, source):
             return _forged(source, sender, f"{endpoint.id} sends only its own addresses of {vpc.id}")
-        borrows = endpoint.preserve_client_ip and (family == 4 or world.settings.preserve_client_ipv6)
-        if opened or borrows or not sender.source_dest_check:
+        if opened or endpoint.preserve_client_ip or not sender.source_dest_check:
             return None
         return _forged(source, sender, f"client IP preservation of {endpoint.id} is off")
     if sender.source_dest_check:
