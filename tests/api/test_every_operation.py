@@ -90,6 +90,12 @@ class Scene:
         table = self.new_route_table()
         return self.ec2.associate_route_table(RouteTableId=table, SubnetId=self.subnet)["AssociationId"], table
 
+    def new_path(self):
+        """Of Reachability Analyzer."""
+        ends = {"Source": self.new_interface(), "Destination": self.new_interface()}
+        made = self.ec2.create_network_insights_path(**ends, Protocol="tcp")
+        return made["NetworkInsightsPath"]["NetworkInsightsPathId"]
+
     def new_endpoint(self):
         subnet = self.new_subnet(self.new_vpc())
         return endpoint(self.ec2, SubnetId=subnet)["InstanceConnectEndpointId"]
@@ -324,6 +330,39 @@ def replace_association(scene):
     return {"AssociationId": association, "RouteTableId": other}, needs
 
 
+def create_path(scene):
+    kind, source, destination = "network-insights-path", scene.new_interface(), scene.new_instance()
+    needs = [f"{kind}/*", f"network-interface/{source}", f"instance/{destination}", ("CreateTags", f"{kind}/*")]
+    return {"Source": source, "Destination": destination, "Protocol": "tcp", **tagged(kind, TAGS)}, needs
+
+
+def start_analysis(scene):
+    kind, made = "network-insights-analysis", scene.new_path()
+    seen = (
+        "Instances",
+        "NetworkInterfaces",
+        "RouteTables",
+        "SecurityGroups",
+        "Subnets",
+        "VpcPeeringConnections",
+        "Vpcs",
+    )
+    shown = [(f"Describe{one}", "*") for one in seen]
+    needs = [f"{kind}/*", f"network-insights-path/{made}", ("CreateTags", f"{kind}/*"), *shown]
+    return {"NetworkInsightsPathId": made, **tagged(kind, TAGS)}, needs
+
+
+def delete_path(scene):
+    made = scene.new_path()
+    return {"NetworkInsightsPathId": made}, [f"network-insights-path/{made}"]
+
+
+def delete_analysis(scene):
+    made = scene.ec2.start_network_insights_analysis(NetworkInsightsPathId=scene.new_path())
+    analysis = made["NetworkInsightsAnalysis"]["NetworkInsightsAnalysisId"]
+    return {"NetworkInsightsAnalysisId": analysis}, [f"network-insights-analysis/{analysis}"]
+
+
 def everything(**parameters):
     """An operation that is authorised on `*`."""
     return lambda scene: (parameters, ["*"])
@@ -341,6 +380,7 @@ NEEDS = {
     "AuthorizeSecurityGroupIngress": authorize_tagged,
     "CreateInstanceConnectEndpoint": create_endpoint,
     "CreateManagedPrefixList": create_prefix_list,
+    "CreateNetworkInsightsPath": create_path,
     "CreateNetworkInterface": create_interface,
     "CreateRoute": create_route,
     "CreateRouteTable": create_route_table,
@@ -351,6 +391,8 @@ NEEDS = {
     "CreateVpcPeeringConnection": create_peering,
     "DeleteInstanceConnectEndpoint": of_endpoint,
     "DeleteManagedPrefixList": of_prefix_list,
+    "DeleteNetworkInsightsAnalysis": delete_analysis,
+    "DeleteNetworkInsightsPath": delete_path,
     "DeleteNetworkInterface": of_new("interface", "NetworkInterfaceId"),
     "DeleteRoute": delete_route,
     "DeleteRouteTable": of_new("route_table", "RouteTableId"),
@@ -365,6 +407,8 @@ NEEDS = {
     "DescribeInstanceStatus": everything(),
     "DescribeInstances": everything(),
     "DescribeManagedPrefixLists": everything(),
+    "DescribeNetworkInsightsAnalyses": everything(),
+    "DescribeNetworkInsightsPaths": everything(),
     "DescribeNetworkInterfaces": everything(),
     "DescribePrefixLists": everything(),
     "DescribeRegions": everything(),
@@ -409,6 +453,7 @@ NEEDS = {
     "RevokeSecurityGroupIngress": revoke,
     "RunInstances": run_instances,
     "StartInstances": lambda scene: of_instance(scene, scene.stopped_instance()),
+    "StartNetworkInsightsAnalysis": start_analysis,
     "StopInstances": lambda scene: of_instance(scene, scene.new_instance()),
     "TerminateInstances": lambda scene: of_instance(scene, scene.new_instance()),
     "UnassignIpv6Addresses": unassign_six,

@@ -1,6 +1,7 @@
 """ClientToken: a call that comes again makes nothing new (EC2 API Reference, "Ensuring idempotency ...")."""
 
 import threading
+from functools import cached_property
 
 import pytest
 
@@ -13,6 +14,7 @@ class Place:
     """A VPC and a subnet."""
 
     def __init__(self, ec2):
+        self.ec2 = ec2
         self.vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
         self.subnet = ec2.create_subnet(VpcId=self.vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
 
@@ -20,11 +22,32 @@ class Place:
         """How many network interfaces are in it."""
         return len(ec2.describe_network_interfaces(Filters=filters(vpc_id=self.vpc))["NetworkInterfaces"])
 
+    @cached_property
+    def ends(self):
+        """Two network interfaces elsewhere, between which a path can be asked about."""
+        other = Place(self.ec2)
+        made = [self.ec2.create_network_interface(SubnetId=other.subnet)["NetworkInterface"] for _ in range(2)]
+        return {"Source": made[0]["NetworkInterfaceId"], "Destination": made[1]["NetworkInterfaceId"]}
+
+    @cached_property
+    def path(self):
+        """A path of Reachability Analyzer."""
+        made = self.ec2.create_network_insights_path(**self.ends, Protocol="tcp")["NetworkInsightsPath"]
+        return {"NetworkInsightsPathId": made["NetworkInsightsPathId"]}
+
+    def insights(self, ec2):
+        """How many paths have its name as a tag, and how many analyses its path has."""
+        only = [{"Name": "tag:Place", "Values": [self.vpc]}]
+        paths = ec2.describe_network_insights_paths(Filters=only)["NetworkInsightsPaths"]
+        return len(paths) + len(ec2.describe_network_insights_analyses(**self.path)["NetworkInsightsAnalyses"])
+
     def things(self, ec2):
-        """How many network interfaces and further route tables are in it, and how many prefix lists have its name."""
+        """How many network interfaces and further route tables are in it, and how many prefix lists, paths and analyses
+        are its own."""
         lists = ec2.describe_managed_prefix_lists(Filters=filters(prefix_list_name=self.vpc))["PrefixLists"]
         tables = ec2.describe_route_tables(Filters=filters(vpc_id=self.vpc))["RouteTables"]
-        return self.interfaces(ec2) + len(lists) + sum(not table["Associations"] for table in tables)
+        count = self.interfaces(ec2) + len(lists) + self.insights(ec2)
+        return count + sum(not table["Associations"] for table in tables)
 
 
 @pytest.fixture
@@ -44,9 +67,14 @@ ACTIONS = {
         lambda place: {"PrefixListName": place.vpc, "MaxEntries": 1, "AddressFamily": "IPv4"},
         {"MaxEntries": 2},
     ),
+    "CreateNetworkInsightsPath": (
+        lambda place: {**place.ends, "Protocol": "tcp", **tagged("network-insights-path", {"Place": place.vpc})},
+        {"Protocol": "udp"},
+    ),
     "CreateNetworkInterface": (in_subnet(Description="a"), {"Description": "b"}),
     "CreateRouteTable": (lambda place: {"VpcId": place.vpc}, tagged("route-table", {"k": "v"})),
     "RunInstances": (in_subnet(ImageId=IMAGE, MinCount=1, MaxCount=2), {"MaxCount": 3}),
+    "StartNetworkInsightsAnalysis": (lambda place: place.path, tagged("network-insights-analysis", {"k": "v"})),
 }
 """Action -> its parameters in a place, and what to change in them."""
 by_action = pytest.mark.parametrize("action", ACTIONS)
@@ -104,7 +132,7 @@ def test_other_parameters(ec2, place, action):
 def test_of_each_action(ec2, place):
     """A token is of one action: another one may use the same."""
     made = [call(ec2, action, asked(action, place, "shared")) for action in ACTIONS]
-    assert place.things(ec2) == 6
+    assert place.things(ec2) == 8
     assert [told(call(ec2, action, asked(action, place, "shared"))) for action in ACTIONS] == [
         told(one) for one in made
     ]

@@ -193,6 +193,37 @@ class RouteTables(Kind):
         self.ec2.delete_route_table(RouteTableId=one)
 
 
+class InsightsPaths(Kind):
+    action, path = "DescribeNetworkInsightsPaths", ("NetworkInsightsPaths", "NetworkInsightsPathId")
+
+    def begin(self):
+        made = [self.ec2.create_network_interface(SubnetId=self.subnet)["NetworkInterface"] for _ in range(2)]
+        self.ends = {"Source": made[0]["NetworkInterfaceId"], "Destination": made[1]["NetworkInterfaceId"]}
+        self.only = filters(source=self.ends["Source"])
+
+    def _make(self, number):
+        made = self.ec2.create_network_insights_path(**self.ends, Protocol="tcp")
+        return made["NetworkInsightsPath"]["NetworkInsightsPathId"]
+
+    def delete(self, one):
+        self.ec2.delete_network_insights_path(NetworkInsightsPathId=one)
+
+
+class InsightsAnalyses(Kind):
+    action, path = "DescribeNetworkInsightsAnalyses", ("NetworkInsightsAnalyses", "NetworkInsightsAnalysisId")
+
+    def begin(self):
+        self.also = {"NetworkInsightsPathId": InsightsPaths(self.ec2).make()}
+        self.only = filters(status="succeeded")
+
+    def _make(self, number):
+        made = self.ec2.start_network_insights_analysis(**self.also)
+        return made["NetworkInsightsAnalysis"]["NetworkInsightsAnalysisId"]
+
+    def delete(self, one):
+        self.ec2.delete_network_insights_analysis(NetworkInsightsAnalysisId=one)
+
+
 KINDS = [
     Groups,
     GroupsForVpc,
@@ -207,6 +238,8 @@ KINDS = [
     PrefixLists,
     Peerings,
     RouteTables,
+    InsightsPaths,
+    InsightsAnalyses,
 ]
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 
@@ -297,6 +330,8 @@ def test_bad_token(ec2, tokens, kind):
         ("DescribeInstanceConnectEndpoints", 1, 50),
         ("DescribeManagedPrefixLists", 1, 100),
         ("DescribePrefixLists", 5, 1000),
+        ("DescribeNetworkInsightsPaths", 1, 100),
+        ("DescribeNetworkInsightsAnalyses", 1, 100),
         ("DescribeVpcPeeringConnections", 5, 1000),
         ("DescribeRouteTables", 5, 100),
         ("DescribeStaleSecurityGroups", 5, 255),
