@@ -17,7 +17,7 @@ from wicketgate.kernel import ip, netns
 from wicketgate.kernel.fabric import Fabric
 from wicketgate.kernel.nftables import Nftables, TooLong
 from wicketgate.model import Change, FabricError, apply_change
-from wicketgate.rules import groups
+from wicketgate.rules import groups, load
 
 COUNT, RULES = 1000, 60
 STEP_BY_STEP, AT_ONCE = "step-by-step", "at-once"
@@ -58,33 +58,60 @@ def test_half_a_load_denies(fabric, monkeypatch):
     """A load that is cut off anywhere lets no connection through, and the next Fabric loads all again."""
     made = _many(60, 30)
     fabric.apply(world({"endpoint": [], "web": []}, {"web-1": ["web"], "other-1": ["web"]}))
+    monkeypatch.setattr(load, "MESSAGES", 30_000)
     ruleset = rules.compile_vpc(made, VPC)
-    parts = list(rules.batches(ruleset))
-    assert len(parts) >= 4
-    run = Nftables.run
+    parts = list(rules.loading(ruleset))
+    assert [isinstance(part, str) for part in parts[:2]] == [True, False]
+    assert len(parts) >= 8
+    run, send = Nftables.run, Nftables.send
+    whole = rules.render(ruleset)
     with listening(made, (22,)):
         for kept in range(1, len(parts)):
             left = iter([*[True] * kept, False])
 
             def cut(nft, commands, left=left):
                 """Too long as a whole, as in a user namespace; the process ends after some batches."""
-                if commands.startswith("list "):
+                if isinstance(commands, str) and commands.startswith("list "):
                     return run(nft, commands)
-                if len(commands) > rules.BATCH * 2:
+                if commands == whole:
                     raise TooLong("")
                 if not next(left):
                     raise FabricError("killed")
-                return run(nft, commands)
+                return run(nft, commands) if isinstance(commands, str) else send(nft, commands)
 
             monkeypatch.setattr(Nftables, "run", cut)
+            monkeypatch.setattr(Nftables, "send", cut)
             with pytest.raises(FabricError, match="killed"):
                 Fabric().apply(made)
             monkeypatch.setattr(Nftables, "run", run)
+            monkeypatch.setattr(Nftables, "send", send)
             assert attempt(made, made.interfaces[0], "10.0.1.11", 22, wait=0.02) != "connected"
         fresh = Fabric()
         fresh.apply(made)
         fresh.close()
         assert attempt(made, made.interfaces[0], "10.0.1.11", 22) == "connected"
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_load_in_parts_is_the_load_at_once(number, monkeypatch):
+    """Random rulesets, loaded in parts over what was there before: the kernel holds what one transaction makes."""
+    monkeypatch.setattr(groups, "FEWEST_CELLS", 1)
+    monkeypatch.setattr(load, "MESSAGES", 2_000)
+    for name in (STEP_BY_STEP, AT_ONCE):
+        netns.create(name)
+    step, whole = Nftables(STEP_BY_STEP), Nftables(AT_ONCE)
+    try:
+        for seed in range(3):
+            ruleset = rules.compile_vpc(random_world(Random(f"{number} {seed}")), A)
+            parts = list(rules.loading(ruleset))
+            assert sum(isinstance(part, bytes) for part in parts) > 3
+            step.carry_out(parts)
+            whole.run(rules.render(ruleset))
+            assert _held(STEP_BY_STEP) == _held(AT_ONCE)
+    finally:
+        for nft, name in ((step, STEP_BY_STEP), (whole, AT_ONCE)):
+            nft.close()
+            netns.delete(name)
 
 
 def test_a_change_of_rules_touches_rules_alone(fabric, monkeypatch):

@@ -29,11 +29,18 @@ class NotHere(Exception):
     """Something that only `nft` renders; never leaves `netlink`."""
 
 
+_ADDRESSED = (ir.Address, ir.PairIn, ir.CellIn)
+"""Matches that begin with a test of the family."""
+
+
 def rule_expressions(rule: ir.Rule) -> bytes:
     """The list of a rule's expressions. Raises NotHere."""
     # What says the family already makes ICMP's own test of it needless, and libnftables leaves it out.
     of_family = any(isinstance(match, ir.Address | ir.Family | ir.PairIn | ir.CellIn) for match in rule.matches)
     parts = [_match(match, of_family) for match in rule.matches]
+    addressed = [place for place, match in enumerate(rule.matches) if isinstance(match, _ADDRESSED)]
+    for place in addressed[1:]:  # the first one's test of the family serves the others
+        parts[place] = parts[place].removeprefix(_family(4)).removeprefix(_family(6))
     parts += [_statement(statement) for statement in rule.statements]
     if rule.verdict is not None:
         parts.append(_verdict(rule.verdict))
