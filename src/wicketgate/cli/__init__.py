@@ -20,6 +20,7 @@ VERBS = {
     "ssh-config": "Print what makes plain `ssh i-...`, scp, rsync and editors work.",
     "proxy": "Push a key and open a tunnel: the ProxyCommand that ssh-config prints.",
     "env": "Print the environment that AWS's own clients need for a deployment.",
+    "explain": "Say why a connection can, or cannot, be made, and what would help.",
     "audit": "Show the audit trail of a deployment.",
     "rules": "Show the security groups in force on this host, and what their rules let through.",
     "lab": "Build a made-up network with endpoints and real machines to try things on.",

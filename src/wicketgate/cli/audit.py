@@ -46,7 +46,7 @@ def command(  # noqa: PLR0917  # one parameter per option
 ) -> int:
     """Show the audit trail, the oldest event first: API calls, tunnels opened and ended, refused or not."""
     now = time.time()
-    bounds = (_moment("--since", since, now), _moment("--until", until, now))
+    bounds = (moment_of("--since", since, now), moment_of("--until", until, now))
     if follow and until:
         raise click.UsageError("--follow and --until exclude each other")
     match = _matcher(principal, resource, event_name, errors)
@@ -92,7 +92,7 @@ def _events(
 # -- choosing ----------------------------------------------------------------------------------------------------------
 
 
-def _moment(option: str, text: str | None, now: float) -> float | None:
+def moment_of(option: str, text: str | None, now: float) -> float | None:
     """Seconds since the epoch of a time as people write it; raises BadParameter."""
     if text is None:
         return None

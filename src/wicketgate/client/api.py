@@ -1,4 +1,5 @@
-"""A few calls of the EC2 and EC2 Instance Connect APIs without an SDK: signed POSTs over the standard library's TLS.
+"""A few calls of the APIs (EC2, EC2 Instance Connect, our own) without an SDK: signed POSTs over the standard library's
+TLS.
 
 Every wait has a limit. Nothing is sent twice, but for a call on a kept connection that the server had closed meanwhile.
 """
@@ -11,7 +12,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
 
@@ -25,6 +26,7 @@ TIMEOUT = 10.0
 MAX_ANSWER = 16 * 1024 * 1024
 EC2_VERSION = "2016-11-15"
 INSTANCE_CONNECT_TARGET = "AWSEC2InstanceConnectService"
+WICKETGATE_TARGET = "Wicketgate"
 
 Element = ElementTree.Element
 
@@ -39,6 +41,7 @@ class ApiRefused(Refused):
         where = f" (request id {request_id})" if request_id else ""
         super().__init__(printable(" ".join(f"{action}: {code}: {message}{where}".split())))
         self.code = code
+        self.message = printable(" ".join(message.split()))
 
 
 class _Answer(NamedTuple):
@@ -50,7 +53,16 @@ class _Answer(NamedTuple):
 class Connection:
     """One service's API, over one connection that is made when first used and kept."""
 
-    def __init__(self, url: str, service: str, credentials: Credentials, region: str, context: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        url: str,
+        service: str,
+        credentials: Credentials,
+        region: str,
+        context: ssl.SSLContext,
+        *,
+        timeout: float = TIMEOUT,
+    ) -> None:
         """`url` is `https://host[:port][/]`; raises ConfigurationError for another."""
         parts = urlsplit(url)
         try:
@@ -67,7 +79,8 @@ class Connection:
         self._name = parts.hostname
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self._host = host if port == 443 else f"{host}:{port}"
-        self._connection = http.client.HTTPSConnection(parts.hostname, port, timeout=TIMEOUT, context=context)
+        self._connection = http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context)
+        self._timeout = timeout
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -99,7 +112,7 @@ class Connection:
                 "--ca-bundle, AWS_CA_BUNDLE or SSL_CERT_FILE."
             ) from error
         except TimeoutError as error:
-            raise TunnelFailed(f"No answer from {self._host} for {TIMEOUT:.0f} s.") from error
+            raise TunnelFailed(f"No answer from {self._host} for {self._timeout:.0f} s.") from error
         except http.client.RemoteDisconnected as error:
             raise TunnelFailed(f"{self._host} closed the connection without an HTTP answer.") from error
         except http.client.HTTPException as error:
@@ -149,15 +162,17 @@ class Ec2:
                 return
 
 
-class InstanceConnect:
-    """The EC2 Instance Connect API (JSON 1.1)."""
+class _Json:
+    """An API that speaks JSON 1.1."""
+
+    _target: ClassVar[str]
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def call(self, action: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The answer; raises ApiRefused with AWS's code and words, TunnelFailed without an answer."""
-        target = {"x-amz-target": f"{INSTANCE_CONNECT_TARGET}.{action}"}
+        target = {"x-amz-target": f"{self._target}.{action}"}
         answer = self._connection.post("application/x-amz-json-1.1", json.dumps(parameters).encode(), target)
         try:
             said = json.loads(answer.body)
@@ -171,6 +186,18 @@ class InstanceConnect:
                 raise _unreadable(action, answer)
             raise ApiRefused(code, str(said.get("message") or said.get("Message") or ""), action, answer.request_id)
         return said
+
+
+class InstanceConnect(_Json):
+    """The EC2 Instance Connect API."""
+
+    _target = INSTANCE_CONNECT_TARGET
+
+
+class Wicketgate(_Json):
+    """What a wicketgate says about itself: its own API."""
+
+    _target = WICKETGATE_TARGET
 
 
 def _unreadable(action: str, answer: _Answer) -> TunnelFailed:

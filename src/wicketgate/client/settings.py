@@ -12,7 +12,7 @@ from wicketgate.client.credentials import profile_settings
 from wicketgate.client.errors import ConfigurationError
 from wicketgate.client.handshake import trust
 
-_SERVICES = {"ec2": "EC2", "ec2-instance-connect": "EC2_INSTANCE_CONNECT"}
+_SERVICES = {"ec2": "EC2", "ec2-instance-connect": "EC2_INSTANCE_CONNECT", "wicketgate": "WICKETGATE"}
 
 
 def resolve_endpoint(service: str, given: str | None, profile: str | None, environment: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from wicketgate.explain.answer import Explanation, Line, Opening, Remedy, Say
 from wicketgate.explain.close import why_not
 from wicketgate.explain.question import Asked, Question, Unanswerable, principal_arn, understood
 from wicketgate.explain.remedies import remedies
-from wicketgate.explain.report import as_data, lines_of, lines_of_data
+from wicketgate.explain.report import as_data, lines_of
 from wicketgate.explain.steps import duration_of, name_of, steps
 from wicketgate.explain.words import LANGUAGES, Language, text
 from wicketgate.model import World
@@ -30,7 +30,6 @@ __all__ = [
     "as_data",
     "explain",
     "lines_of",
-    "lines_of_data",
     "principal_arn",
     "text",
     "why_not",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import chain, count, islice, product
 from typing import Final
 
 import msgspec
@@ -20,7 +20,17 @@ from wicketgate.explain.opened import Gain, gains, packets, without
 from wicketgate.explain.question import Asked
 from wicketgate.explain.region import EVERY_IPV4, EVERY_IPV6, Box, Region, span_of
 from wicketgate.explain.steps import SEND_KEY, duration_of, name_of, source_of
-from wicketgate.model import Change, Endpoint, NetworkInterface, SecurityGroup, SecurityGroupRule, World, apply_change
+from wicketgate.model import (
+    Change,
+    Endpoint,
+    NetworkInterface,
+    Role,
+    SecurityGroup,
+    SecurityGroupRule,
+    User,
+    World,
+    apply_change,
+)
 from wicketgate.model.change import Resource
 
 MOST: Final = 5
@@ -149,15 +159,23 @@ def _policy(world: World, asked: Asked, line: Line) -> Iterator[_Way]:
     elif action == SEND_KEY:
         statement["Condition"] = {"StringEquals": {"ec2:osuser": asked.question.os_user}}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
-    name = f"allow-{action.partition(':')[2].lower()}"
     note = Say("note-policy-exact", {"principal": name_of(asked.principal)})
+    owner: User | Role | None
     if asked.principal.type == "IAMUser":
+        owner = world.user(asked.principal.name)
         who: tuple[str, ...] = ("put-user-policy", "--user-name", asked.principal.name)
-    elif asked.principal.type == "AssumedRole":
-        who = ("put-role-policy", "--role-name", asked.principal.name.partition("/")[0])
     else:
+        owner = world.role(asked.principal.name.partition("/")[0])
+        who = ("put-role-policy", "--role-name", asked.principal.name.partition("/")[0])
+    if owner is None:
         return
+    name = _free_name(f"allow-{action.partition(':')[2].lower()}", [policy.name for policy in owner.policies])
     yield _Way((("aws", "iam", *who, "--policy-name", name, "--policy-document", document),), notes=(note,))
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    """A name under which nothing is overwritten."""
+    return next(one for one in chain((name,), (f"{name}-{number}" for number in count(2))) if one not in taken)
 
 
 def _without_preservation(endpoint: Endpoint) -> _Way:

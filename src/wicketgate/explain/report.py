@@ -1,6 +1,7 @@
 """An explanation as people read it, and as programs do: `docs/explain.md` describes the form.
 
-What people read is made from what programs read, so both say the same wherever the explanation was made.
+What people read is made from what programs read, so both say the same; it comes along, so that a client has but to
+print it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _SIGNS: Final = {"pass": "ok  ", "fail": "FAIL", "unknown": "?   "}
 
 def as_data(explanation: Explanation, language: Language = "en") -> dict[str, Any]:
     """The answer for `--json` (docs/explain.md)."""
-    return {
+    data = {
         "schema": SCHEMA,
         "outcome": explanation.outcome,
         "text": text(Say(f"result-{explanation.outcome}"), language),
@@ -26,9 +27,10 @@ def as_data(explanation: Explanation, language: Language = "en") -> dict[str, An
         "revision": explanation.revision,
         "asked": explanation.asked,
         "recorded": explanation.recorded,
-        "steps": [step_data(line, language) for line in explanation.lines],
+        "steps": [_step_data(line, language) for line in explanation.lines],
         "remedies": [_remedy_data(remedy, language) for remedy in explanation.remedies],
     }
+    return data | {"lines": _lines(data, language)}
 
 
 def one_line(lines: tuple[Line, ...], language: Language = "en") -> str:
@@ -36,7 +38,7 @@ def one_line(lines: tuple[Line, ...], language: Language = "en") -> str:
     return next((text(line.say, language) for line in lines if line.outcome == "fail"), "")
 
 
-def step_data(line: Line, language: Language = "en") -> dict[str, Any]:
+def _step_data(line: Line, language: Language) -> dict[str, Any]:
     """One step of it."""
     return {
         "step": line.step,
@@ -69,12 +71,12 @@ def _say(say: Say, language: Language) -> dict[str, Any]:
 
 def lines_of(explanation: Explanation, language: Language = "en") -> list[str]:
     """The answer, a line each: every step, what nearly let a failed one pass, and what would help."""
-    return lines_of_data(as_data(explanation, language), language)
+    found: list[str] = as_data(explanation, language)["lines"]
+    return found
 
 
-def lines_of_data(data: Mapping[str, Any], language: Language = "en") -> list[str]:
-    """The same from `as_data`'s form, whose sentences are in this language already."""
-    found = _recorded(data.get("recorded") or {}, language)
+def _lines(data: Mapping[str, Any], language: Language) -> list[str]:
+    found = _recorded(data["recorded"], language)
     for step in data["steps"]:
         where = f"  [{step['definedIn']}]" if step["definedIn"] else ""
         found.append(f"{_SIGNS[step['outcome']]} {step['name']}: {step['text']}{where}")

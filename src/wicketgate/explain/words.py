@@ -209,7 +209,7 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     # -- changes that would help
     "remedies": ("What would let it pass, the change that opens least first:", "通すための変更 (開くものが少ない順):"),
-    "opens": ("also opens, between {count} pairs of interfaces:", "ほかに {count} 組のインターフェイス間も開きます:"),
+    "opens": ("also opens, pairs of interfaces: {count}", "ほかに次のインターフェイス間も開きます ({count} 組):"),
     "opens-nothing": ("opens nothing else", "ほかには何も開きません"),
     "result-pass": ("The connection can be made.", "接続できます。"),
     "result-fail": ("The connection cannot be made.", "接続できません。"),

@@ -36,6 +36,10 @@ ASKING: Final[dict[str, tuple[str, str]]] = {
         "say who it is about; " + _WHO[0],
         "だれについての質問かを指定してください。" + _WHO[1],
     ),
+    "ask-client": (
+        "say from which address the client comes, for example 203.0.113.10",
+        "クライアントのアドレスを指定してください (例: 203.0.113.10)",
+    ),
     "ask-endpoint": (
         "there is no such endpoint as {given}; those that are: {there}",
         "エンドポイント {given} は存在しません。存在するもの: {there}",
