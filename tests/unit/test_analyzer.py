@@ -587,6 +587,51 @@ def test_open_questions_are_answered_by_trying_everything():
     assert min(seen.values()) > 100, seen
 
 
+def test_a_peering_connection_is_everything_behind_it():
+    """Found exactly when a packet to, or from, some interface of the VPC behind it passes, or one with the address."""
+    seen = {True: 0, False: 0}
+
+    @settings(max_examples=200, deadline=None, database=None)
+    @given(st.integers(0, 2**64))
+    def check(seed):
+        random = Random(seed)
+        world = random_world(random)
+        twins = [msgspec.structs.replace(one, id=f"{one.id}-twin", link=f"{one.link}t") for one in world.interfaces[:5]]
+        moved = {"eni-web": "10.0.1.11", "eni-web2": "10.0.2.11", "eni-db": "10.0.2.21", "eni-far": "10.1.1.12"}
+        twins = [
+            msgspec.structs.replace(
+                one,
+                private_ip_address=moved[old],
+                ipv6_addresses=(),
+                attached_to="",
+                group_ids=("sg-spare",) if "far" not in old else ("sg-far",),
+            )
+            for one in twins
+            if (old := one.id.removesuffix("-twin")) in moved
+        ]
+        world = msgspec.structs.replace(world, interfaces=(*world.interfaces, *twins))
+        world.check()
+        near, far = ([eni for eni in world.interfaces_of_vpc(vpc) if eni.id != "eni-door"] for vpc in (A, B))
+        for one, behind, vpc in ((random.choice(near), far, B), (random.choice(far), near, A)):
+            address = random.choice(["", *(address for eni in behind for address in eni.addresses[:1])])
+            others = [eni for eni in behind if address in ("", *eni.addresses)]
+            for asked, pairs in (
+                (path(one.id, PCX, 443, destination_ip=address), [(one, other) for other in others]),
+                (path(PCX, one.id, 443, source_ip=address), [(other, one) for other in others]),
+            ):
+                flows = [
+                    paths.Flow(sender, receiver, sender.addresses[0], 6, 443, destination_address=receiver.addresses[0])
+                    for sender, receiver in pairs
+                    if running(world, sender) and running(world, receiver)
+                ]
+                expected = world.peerings[0].status == "active" and any(passes(world, flow) for flow in flows)
+                assert analyze(world, asked).found is expected, (world, asked, vpc)
+                seen[expected] += 1
+
+    check()
+    assert min(seen.values()) > 50, seen
+
+
 def interfaces_of(world, resource_id):
     """The interfaces of an instance, or the interface."""
     instance = world.instance(resource_id)

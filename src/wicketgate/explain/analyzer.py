@@ -59,7 +59,8 @@ class _Tried:
 def analyze(world: World, path: NetworkInsightsPath, filters: Filters | None = None) -> Finding:
     """The answer to a path's question in this World."""
     filters = filters or Filters()
-    asked, senders = wanted(path), ends(world, path.source)
+    asked = wanted(path)
+    senders = ends(world, path.source, asked.source)
     hopeless = [explanations.plain(code) for code in asked.impossible]
     if not senders:
         hopeless.append(explanations.missing(world, path.source, "source"))
@@ -82,7 +83,7 @@ def analyze(world: World, path: NetworkInsightsPath, filters: Filters | None = N
 
 def _receivers(world: World, path: NetworkInsightsPath, asked: Wanted, senders: Sequence[End]) -> tuple[End, ...]:
     if path.destination:
-        return ends(world, path.destination)
+        return ends(world, path.destination, asked.destination)
     vpc_ids = [world.vpc_of_subnet(one.interface.subnet_id).id for one in senders]
     return ends_with(world, asked.destination, vpc_ids)
 

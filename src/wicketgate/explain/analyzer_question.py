@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from wicketgate import paths
 from wicketgate.explain.allowed import content_of, peers_of
+from wicketgate.explain.classes import class_of, ends_of_ranges
 from wicketgate.explain.region import IPV4_END, SOURCE_END, Span, address_at, span_of
 from wicketgate.model import (
     PROTOCOL_NUMBERS,
@@ -96,10 +97,11 @@ class End:
     """Behind which it is, when the path names that."""
 
 
-def ends(world: World, resource_id: str) -> tuple[End, ...]:
+def ends(world: World, resource_id: str, address: str) -> tuple[End, ...]:
     """The network interfaces that a resource stands for; none when it does not exist or has none.
 
-    A peering connection stands for whatever may be behind it, on either side: all interfaces but those of endpoints.
+    A peering connection stands for whatever may be behind it, on either side: what holds the address that is asked for,
+    else all interfaces but those of endpoints, and of those that nothing tells apart the first one.
     """
     peering = world.peering(resource_id)
     endpoint = world.endpoint(resource_id)
@@ -107,14 +109,32 @@ def ends(world: World, resource_id: str) -> tuple[End, ...]:
     interfaces: Sequence[NetworkInterface] = ()
     if peering is not None:
         vpc_ids = (peering.requester_vpc_id, peering.accepter_vpc_id)
-        every = [eni for vpc_id in vpc_ids for eni in world.interfaces_of_vpc(vpc_id)]
-        interfaces = [eni for eni in every if world.endpoint_of_interface(eni.id) is None]
+        holders = [world.interface_at(vpc_id, address) for vpc_id in vpc_ids]
+        interfaces = [eni for eni in holders if eni is not None] or _representatives(world, vpc_ids)
     elif instance is not None:
         interfaces = world.interfaces_of_instance(instance)
     else:
         interface = world.interface(resource_id if endpoint is None else endpoint.interface_id)
         interfaces = () if interface is None else (interface,)
     return tuple(_end(world, eni, resource_id, peering) for eni in interfaces)
+
+
+def _representatives(world: World, vpc_ids: Sequence[str]) -> list[NetworkInterface]:
+    """Of the interfaces of these VPCs one for each way in which rules, routes or states could treat it."""
+    marks = set(ends_of_ranges((world,), vpc_ids))
+    for table in world.route_tables:
+        if table.vpc_id in vpc_ids:
+            spans = [span_of(route.destination) for route in table.routes]
+            marks |= {mark for first, last in spans for mark in (first, last + 1)}
+    ordered = sorted(marks)
+    found: dict[tuple[object, ...], NetworkInterface] = {}
+    for vpc_id in vpc_ids:
+        for eni in world.interfaces_of_vpc(vpc_id):
+            if world.endpoint_of_interface(eni.id) is None:
+                instance = world.instance_of_interface(eni.id)
+                state = "running" if instance is None else instance.state
+                found.setdefault((class_of(world, eni, ordered), eni.subnet_id, state), eni)
+    return list(found.values())
 
 
 def ends_with(world: World, address: str, vpc_ids: Sequence[str]) -> tuple[End, ...]:
