@@ -23,6 +23,7 @@ OBJECT_COUNTER = 1
 LOOKUP_INVERTED = 1
 
 _ATTRIBUTE = struct.Struct("=HH")
+_PADDING = (b"", bytes(3), bytes(2), bytes(1))
 
 
 class NotHere(Exception):
@@ -73,7 +74,8 @@ def interface_key(name: str) -> bytes:
 
 def attribute(kind: int, value: bytes) -> bytes:
     """A netlink attribute, padded."""
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+    size = len(value)
+    return _ATTRIBUTE.pack(4 + size, kind) + value + _PADDING[size % 4]
 
 
 def number(kind: int, value: int) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from itertools import islice
 
@@ -173,11 +174,16 @@ def _cell_set(name: str, cells: ir.CellSet) -> bytes:
 
 def _cell(cell: ir.Cell) -> bytes:
     """The lowest address and port, the highest ones, and the comment."""
-    network = ip_network(cell.network)
-    lowest = network.network_address.packed + _PORT.pack(cell.first)
-    highest = network.broadcast_address.packed + _PORT.pack(cell.last)
+    low, high = _bounds(cell.network)
     comment = _comment(ELEMENT_USERDATA, cell.comment) if cell.comment else b""
-    return _key(lowest) + data(ELEMENT_KEY_END, highest) + comment
+    return _key(low + _PORT.pack(cell.first)) + data(ELEMENT_KEY_END, high + _PORT.pack(cell.last)) + comment
+
+
+@lru_cache(maxsize=16384)
+def _bounds(network: str) -> tuple[bytes, bytes]:
+    """The first and the last address of a range."""
+    found = ip_network(network)
+    return found.network_address.packed, found.broadcast_address.packed
 
 
 def _comment(kind: int, comment: str) -> bytes:
