@@ -152,7 +152,7 @@ def test_shell_finds_the_lab(tmp_path):
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout)
         assert told["arn"] == "arn:aws:iam::123456789012:user/operator"
-        assert told["instances"] == 8
+        assert told["instances"] == 11
         assert "198.51.100.20/32" in told["addresses"]
         assert told["home"].startswith("/run/lab/")
         assert told["here"] == str(Path(__file__).parent)
