@@ -5,7 +5,7 @@ from itertools import count
 from random import Random
 
 from tests.net.differential import Mismatch, Tally, compare
-from tests.net.random_worlds import changed, random_plans, random_world
+from tests.net.random_worlds import changed, random_plans, random_world, readdressed
 from tests.net.rig import Rig
 from tests.net.shrinking import described, smallest
 from wicketgate import rules
@@ -32,12 +32,14 @@ def run(seed, *, worlds=None, seconds=None, compile_vpc=rules.compile_vpc, shrin
             random = Random(f"{seed}/{number}")
             place = random_world(random, None if number % WORLDS_PER_PLACE == 0 else place)
             plans = random_plans(random, place, FLOWS)
-            after = changed(random, place)
+            worlds_of_one = (place, changed(random, place))
+            if number % WORLDS_PER_PLACE in (1, 2, 3):
+                worlds_of_one += (readdressed(worlds_of_one[1]),)
             try:
-                compare(rig, place, after, plans, tally)
+                compare(rig, worlds_of_one, plans, tally)
             except Mismatch as mismatch:
                 where = f"seed {seed!r}, World {number}"
-                raise (_smaller(compile_vpc, (place, after), mismatch, where) if shrink else mismatch) from None
+                raise (_smaller(compile_vpc, worlds_of_one, mismatch, where) if shrink else mismatch) from None
     finally:
         rig.close()
 
@@ -46,9 +48,9 @@ def _smaller(compile_vpc, worlds, mismatch, where):
     words = [str(mismatch)]
     rig = Rig(compile_vpc)
 
-    def disagree(before, after, plan):
+    def disagree(worlds, plan):
         try:
-            compare(rig, before, after, [plan], Tally())
+            compare(rig, worlds, [plan], Tally())
         except Mismatch as found:
             words.append(str(found))
             return True
@@ -56,11 +58,10 @@ def _smaller(compile_vpc, worlds, mismatch, where):
 
     try:
         for plan in mismatch.plans:
-            if disagree(*worlds, plan):
-                before, after = smallest(*worlds, plan, disagree)
+            if disagree(worlds, plan):
                 links = (plan.sender, plan.receiver)
-                later = "" if before is after else f"\nthen\n{described(after, links)}"
-                return Mismatch([], f"{where}:\n{words[-1]}\nin\n{described(before, links)}{later}")
+                told = [described(one, links) for one in smallest(worlds, plan, disagree)]
+                return Mismatch([], f"{where}:\n{words[-1]}\nin\n" + "\nthen\n".join(told))
     finally:
         rig.close()
     return Mismatch(mismatch.plans, f"{where}, none of them by itself:\n{words[0]}")

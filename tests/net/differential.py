@@ -7,7 +7,7 @@ compared with the reading and the model. Only what should not arrive costs a wai
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -96,6 +96,8 @@ class Trial:
     plan: Any
     answered: bool
     sides: Any = None
+    own: bool = False
+    """Whether it was sent under an address of its sender's."""
     marks: dict = field(default_factory=dict)
     """VPC -> the connection's mark there, once its first packet has passed; by the model."""
     decided_by: str = ""
@@ -209,6 +211,16 @@ class Scene:
         self._fire([self._error(trial, reply=True) for trial in some if _returns(trial, made)])
         self._fire([self._error(trial, reply=False) for trial in some if trial.replied])
 
+    def new_owners(self, made):
+        """Addresses go to other interfaces: what passes between them and the old peers begins anew."""
+        self._made = made
+        self._rulesets = self._rig.apply(made)
+        plans = [_of_new_owner(trial, made) for trial in self._trials if trial.sides is not None]
+        shots = [self._first(Trial(plan, answered=False)) for plan in plans if plan is not None]
+        self._fire(shots)
+        for shot in shots:
+            self._tally.later["new owner", end_of(shot.verdict)] += 1
+
     def answers(self):
         """Whoever got a first packet answers, most of the time."""
         trials = [trial for trial in self._trials if trial.sides is not None and trial.answered]
@@ -216,6 +228,7 @@ class Scene:
 
     def _note(self, trial):
         flow = trial.plan.flow(self._made)
+        trial.own = flow.source_address in flow.sender.addresses
         if _trackable(flow):
             trial.sides = tracking(self._made, flow)
             self._tally.natures[sum(side.tracked for side in trial.sides)] += 1
@@ -390,6 +403,24 @@ def _trackable(flow):
     return True
 
 
+def _of_new_owner(trial, made):
+    """A flow with the addresses and ports of an earlier one whose address somebody else has now, in either direction;
+    None for others, and for protocols of which connection tracking wants to see a beginning."""
+    plan = trial.plan
+    holders = [eni for eni in made.interfaces if {plan.source, plan.destination} & {*eni.addresses}]
+    ends = {address: eni.link for eni in holders for address in eni.addresses}
+    sender, receiver = ends.get(plan.source), ends.get(plan.destination)
+    if plan.protocol not in (17, 47, 50, 136, 253) or None in (sender, receiver) or sender == receiver:
+        return None
+    if (sender, receiver) == (plan.sender, plan.receiver) or not trial.own:
+        return None
+    plan = replace(plan, sender=sender, receiver=receiver, fragmented=False)
+    if plan.source_port % 2:
+        return plan
+    back = {"source": plan.destination, "destination": plan.source, "sender": receiver, "receiver": sender}
+    return replace(plan, **back, port=plan.source_port, source_port=plan.port)
+
+
 def _returns(trial, made):
     """Whether an answer would go to whoever sent the first packet: not if it forged its source."""
     flow = trial.plan.flow(made)
@@ -415,8 +446,12 @@ def kind_of(one: SecurityGroupRule):
     return "cidr6" if one.cidr_ipv6 else "cidr4"
 
 
-def compare(rig, before, after, plans, tally):
-    """Try flows in a World and in what becomes of it; raise Mismatch at the first disagreement."""
+def compare(rig, worlds, plans, tally):
+    """Try flows in a World and in what becomes of it: another one, and perhaps one in which addresses have moved.
+
+    Raises Mismatch at the first disagreement.
+    """
+    before, after, *moved = worlds
     trials = [Trial(plan, answered=plan.source_port % 5 != 0) for plan in plans]
     scene = Scene(rig, before, trials, tally)
     scene.connections()
@@ -425,3 +460,5 @@ def compare(rig, before, after, plans, tally):
     scene.first_packets()
     scene.answers()
     scene.later_packets(after)
+    for made in moved:
+        scene.new_owners(made)

@@ -187,13 +187,13 @@ def _endpoint_interface(name, subnet, kind):
 
 def _interface(random, link, subnet, owner):
     number = 8 + 4 * list(MACHINES).index(link)
-    four, six = _addresses(subnet, number, random.choice([1, 1, 2, 3]))
+    four, six = _addresses(subnet, number, random.choice([1, 2, 3, 3]))
     return NetworkInterface(
         id=_eni(link),
         subnet_id=_subnet(subnet),
         private_ip_address=four[0] if four else "",
         secondary_ip_addresses=tuple(four[1:]),
-        ipv6_addresses=tuple(six[: random.choice([1, 2])]),
+        ipv6_addresses=tuple(six[: random.choice([1, 2, 2])]),
         group_ids=("",),
         link=link,
         source_dest_check=random.random() < 0.8,
@@ -368,6 +368,20 @@ def _switched(random, world):
 
 
 _CHANGES = (_fewer_rules, _more_rules, _no_any_address, _other_groups, _other_lists, _other_routes, _switched)
+
+
+def readdressed(world):
+    """The World after further addresses have gone on from each machine's interface to the next one's of the subnet."""
+    by_link = {eni.link: eni for eni in world.interfaces}
+    for links in (("m-1", "m-2", "m-3b"), ("p-1", "p-2")):
+        there = [by_link[link] for link in links]
+        for giver, taker in zip(there, there[1:] + there[:1], strict=True):
+            six = (*taker.ipv6_addresses[:1], *giver.ipv6_addresses[1:])
+            four = giver.secondary_ip_addresses
+            by_link[taker.link] = msgspec.structs.replace(taker, secondary_ip_addresses=four, ipv6_addresses=six)
+    world = msgspec.structs.replace(world, interfaces=tuple(by_link.values()))
+    world.check()
+    return world
 
 
 # -- flows -------------------------------------------------------------------------------------------------------------

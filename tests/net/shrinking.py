@@ -11,26 +11,25 @@ SECONDS = 40
 """How long to look for something smaller."""
 
 
-def smallest(before, after, plan, disagree: Callable):
-    """The smallest pair of Worlds in which `disagree(before, after, plan)` still holds, found step by step."""
+def smallest(worlds, plan, disagree: Callable):
+    """The smallest Worlds, one becoming the next, in which `disagree(worlds, plan)` still holds, found step by step."""
     deadline = time.monotonic() + SECONDS
-    if before != after and disagree(before, before, plan):
-        after = before
+    for fewer in (worlds[:1] * 2, worlds[:2], (worlds[0], *worlds[2:])):
+        if len(fewer) > 1 and fewer != worlds and disagree(fewer, plan):
+            worlds = fewer
+            break
     found = True
     while found and time.monotonic() < deadline:
         found = False
-        for less in _less(before, plan):
-            fewer = (less(before), before if before is after else less(after))
-            if before is after:
-                fewer = (fewer[0], fewer[0])
-            if fewer == (before, after) or not all(_is_whole(one, plan) for one in fewer):
+        for less in _less(worlds[0], plan):
+            fewer = tuple(less(one) for one in worlds)
+            if fewer == worlds or not all(_is_whole(one, plan) for one in fewer):
                 continue
             if time.monotonic() > deadline:
                 break
-            if disagree(*fewer, plan):
-                before, after = fewer
-                found = True
-    return before, after
+            if disagree(fewer, plan):
+                worlds, found = fewer, True
+    return worlds[:1] if all(one == worlds[0] for one in worlds) else worlds
 
 
 def _is_whole(world, plan):

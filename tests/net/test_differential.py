@@ -5,6 +5,7 @@ import pytest
 from tests.net.campaign import run
 from tests.net.differential import Mismatch
 from tests.net.wrong_compilers import WRONG
+from wicketgate.kernel import conntrack
 
 WORLDS = 48
 """A quarter of a minute's worth on two cores; `make soak` goes on for as long as one likes."""
@@ -28,6 +29,8 @@ def test_reading_model_and_kernel_agree():
         refused = sum(count for (what, end), count in tally.later.items() if what == kind and end != "pass")
         assert tally.later[kind, "pass"] >= 200, kind
         assert refused >= (20 if kind == "answer" else 100), kind
+    assert tally.later["new owner", "pass"] >= 40
+    assert tally.later["new owner", "sender"] + tally.later["new owner", "receiver"] >= 40
     assert tally.expired >= 200
     assert tally.connections["connected"] >= 200
     assert tally.connections["EHOSTUNREACH"] >= 20
@@ -39,3 +42,10 @@ def test_a_wrong_compiler_is_caught(wrong):
     """What a compiler with one mistake puts into the kernel does not survive a run."""
     with pytest.raises(Mismatch):
         run("wrong compilers", worlds=WORLDS, compile_vpc=wrong(), shrink=False)
+
+
+def test_an_inherited_flow_is_caught(monkeypatch):
+    """Nor does a fabric that forgets nothing when an address gets a new owner."""
+    monkeypatch.setattr(conntrack, "forget", lambda _namespace, _addresses: 0)
+    with pytest.raises(Mismatch):
+        run("wrong fabric", worlds=WORLDS, shrink=False)

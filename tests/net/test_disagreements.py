@@ -47,7 +47,7 @@ def _end(rig, inbound, addresses, content):
     )
     made.check()
     tally = Tally()
-    compare(rig, made, made, [Plan("m-1", "m-2", *addresses, protocol, port, code, 10001)], tally)
+    compare(rig, (made, made), [Plan("m-1", "m-2", *addresses, protocol, port, code, 10001)], tally)
     (end,) = tally.outcomes
     return end
 
