@@ -292,6 +292,7 @@ def _looked_up(world):
         [world.interface_at(*place) for place in places],
         [(world.endpoint_of_interface(one), world.instance_of_interface(one)) for one in interfaces],
         [world.active_peerings(f"vpc-{number}") for number in range(2)],
+        {one.id: world.groups_naming(one.id) for one in world.prefix_lists},
         [world.interfaces_of_instance(one) for one in world.instances],
     )
 

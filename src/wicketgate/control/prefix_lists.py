@@ -52,7 +52,7 @@ def existing_prefix_list(world: World, prefix_list_id: str) -> PrefixList:
 
 def groups_with(world: World, prefix_list_id: str) -> list[SecurityGroup]:
     """The groups with a rule that names a list."""
-    return [group for group in world.groups if any(rule.prefix_list_id == prefix_list_id for rule in group.rules)]
+    return list(world.groups_naming(prefix_list_id))
 
 
 def list_item(call: Call, prefix_list: PrefixList) -> dict[str, Any]:

@@ -112,8 +112,7 @@ def _rules(before: World, world: World) -> set[str]:
         if old is None or new is None:
             found |= {one.other(vpc_id) for place in (before, world) for one in _active(place, vpc_id)}
     lists = {one.id for one in _either(before, world, "prefix_lists")}
-    if lists:
-        found |= {one.vpc_id for one in world.groups if any(rule.prefix_list_id in lists for rule in one.rules)}
+    found |= {one.vpc_id for list_id in lists for one in world.groups_naming(list_id)}
     for one in _either(before, world, "peerings"):
         found |= {one.requester_vpc_id, one.accepter_vpc_id}
     return found

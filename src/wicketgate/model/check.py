@@ -80,7 +80,7 @@ def check_change(world: World, before: World, touched: Mapping[str, Collection[s
     # Who names a list asks only that it is there.
     gone = {one for one in ids["prefix_lists"] if world.prefix_list(one) is None}
     if gone:
-        groups |= {one.id for one in world.groups if any(rule.prefix_list_id in gone for rule in one.rules)}
+        groups |= {one.id for list_id in gone for one in world.groups_naming(list_id)}
     # Who names a group asks only that it is there and in which VPC, so a change of its rules concerns nobody else.
     moved = {one for one in groups if _vpc_of_group(before, one) not in (None, _vpc_of_group(world, one))}
     if moved:

@@ -16,6 +16,7 @@ from wicketgate.model.check import check_world
 from wicketgate.model.errors import WorldError
 from wicketgate.model.insights import NetworkInsightsAnalysis, NetworkInsightsPath
 from wicketgate.model.places import Places, carried, places
+from wicketgate.model.references import Naming, naming, renamed
 from wicketgate.model.resources import (
     REVOCATION_TAG,
     AccessKey,
@@ -155,6 +156,10 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         return None if subnet is None else subnet.vpc_id
 
     @cached_property
+    def _naming(self) -> Naming:
+        return naming(self.groups)
+
+    @cached_property
     def _endpoints_by_interface(self) -> dict[str, Endpoint]:
         return {endpoint.interface_id: endpoint for endpoint in reversed(self.endpoints)}
 
@@ -183,6 +188,9 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
             if name in self.__dict__ and fields.keys().isdisjoint(sources):
                 new.__dict__[name] = self.__dict__[name]
         new.__dict__.update({f"_{field}": found for field, found in by_id.items()})
+        changed = (touched or {}).get("groups")
+        if changed is not None and "_naming" in self.__dict__:
+            new.__dict__["_naming"] = renamed(self._naming, self._groups, new._groups, changed)
         moved = (touched or {}).get("interfaces")
         if moved is not None and "_places" in self.__dict__ and "subnets" not in fields:
             mended = carried(self._places, self._interfaces, new._interfaces, moved, self._vpc_id_of_subnet)
@@ -332,6 +340,11 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         """The managed prefix list with this id."""
         return self._prefix_lists.get(prefix_list_id)
 
+    def groups_naming(self, prefix_list_id: str) -> tuple[SecurityGroup, ...]:
+        """The groups with rules that name a prefix list."""
+        there = self._naming.get(prefix_list_id, frozenset())
+        return tuple(group for group_id, group in self._groups.items() if group_id in there) if there else ()
+
     def peering(self, peering_id: str) -> VpcPeeringConnection | None:
         """The VPC peering connection with this id, in whatever state."""
         return self._peerings.get(peering_id)
@@ -423,6 +436,7 @@ _LOOK_UPS: dict[str, frozenset[str]] = {
     "_insights_paths": frozenset({"insights_paths"}),
     "_insights_analyses": frozenset({"insights_analyses"}),
     "_peerings_by_vpc": frozenset({"peerings"}),
+    "_naming": frozenset({"groups"}),
     "_places": frozenset({"interfaces", "subnets"}),
     "_endpoints_by_interface": frozenset({"endpoints"}),
     "_instances_by_interface": frozenset({"instances"}),

@@ -71,7 +71,7 @@ def touched(before: World, world: World) -> Touched:
     groups = _changed(before.by_id("groups"), world.by_id("groups"))
     lists = _changed(before.by_id("prefix_lists"), world.by_id("prefix_lists"))
     if lists:
-        groups |= {one.id for one in world.groups if any(rule.prefix_list_id in lists for rule in one.rules)}
+        groups |= {one.id for list_id in lists for one in world.groups_naming(list_id)}
     members = {eni.id for group_id in groups for eni in world.members(group_id)}
     return Touched(frozenset(interfaces | members))
 
