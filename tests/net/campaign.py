@@ -4,10 +4,11 @@ import time
 from itertools import count
 from random import Random
 
-from tests.net.differential import Mismatch, Tally, compare
+from tests.net.differential import compare
 from tests.net.random_worlds import changed, random_plans, random_world, readdressed
 from tests.net.rig import Rig
 from tests.net.shrinking import described, smallest
+from tests.net.trials import Mismatch, Tally
 from wicketgate import rules
 
 FLOWS = 120

@@ -7,9 +7,7 @@ compared with the reading and the model. Only what should not arrive costs a wai
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any
 
 from hypothesis import strategies as st
 
@@ -17,11 +15,22 @@ from tests.net.conversations import ANSWERS, ERRORS, complains, says
 from tests.net.packets import fragments
 from tests.net.random_worlds import end_of
 from tests.net.rig import connect, forget_flows, namespace_of
+from tests.net.trials import (
+    Mismatch,
+    Shot,
+    Trial,
+    as_said,
+    kind_of,
+    of_another_vpc,
+    of_new_owner,
+    returns,
+    trackable,
+    where_seen,
+)
 from tests.net.worlds import rule, world
 from wicketgate import rules
-from wicketgate.model import SecurityGroupRule, Verdict
 from wicketgate.paths import covering, judge_flow, judge_packet, tracking
-from wicketgate.paths.routes import hop, in_vpc
+from wicketgate.paths.routes import hop
 
 GROUPS = ("endpoint", "a", "b", "c")
 INSTANCES = ("m-1", "m-2", "m-3", "m-4")
@@ -55,72 +64,6 @@ REFUSED = ("EHOSTUNREACH", "EACCES")
 
 TELLING = (1, 6, 17, 47, 50, 58, 132, 136)
 """Protocols about which Linux sends ICMP errors: of others it wants to verify a checksum that they do not have."""
-
-
-class Mismatch(AssertionError):
-    """Reading, model and kernel disagree."""
-
-    def __init__(self, plans, words):
-        super().__init__("\n".join([*map(str, plans), words]))
-        self.plans = plans
-
-
-@dataclass
-class Tally:
-    """How the packets of a run ended, and what decided; a run that only ever passes or fails proves little."""
-
-    outcomes: Counter = field(default_factory=Counter)
-    """Where flows' first packets ended: `pass`, `sender`, `receiver`, `route`."""
-    later: Counter = field(default_factory=Counter)
-    """(kind, where it ended) of answers, later packets and ICMP errors."""
-    sources: Counter = field(default_factory=Counter)
-    """Kinds of source or destination of rules that admitted a flow."""
-    protocols: Counter = field(default_factory=Counter)
-    connections: Counter = field(default_factory=Counter)
-    """Outcomes of connections that real sockets tried."""
-    expired: int = 0
-    """Packets that expired at the router."""
-    natures: Counter = field(default_factory=Counter)
-    """Flows by how many sides track them."""
-
-    @property
-    def flows(self):
-        """Flows tried."""
-        return sum(self.outcomes.values())
-
-
-@dataclass
-class Trial:
-    """A flow, and what is known of it in a World."""
-
-    plan: Any
-    answered: bool
-    sides: Any = None
-    own: bool = False
-    """Whether it was sent under an address of its sender's."""
-    marks: dict = field(default_factory=dict)
-    """VPC -> the connection's mark there, once its first packet has passed; by the model."""
-    decided_by: str = ""
-    """The rule that decided last, by the model."""
-    replied: set = field(default_factory=set)
-    """VPCs that have seen an answer."""
-
-
-@dataclass
-class Shot:
-    """One packet to send, and what reading and model say of it."""
-
-    trial: Trial
-    kind: str
-    sender: Any
-    receiver: Any
-    packets: Any
-    """number -> the packets, more than one for fragments."""
-    verdict: Verdict
-    counted: list | None
-    """(VPC, counter) that the model says rise; None when the kernel's routes end it and no model knows."""
-    told: bool | None
-    """Whether the sender gets an ICMP error; None = either is right."""
 
 
 class Scene:
@@ -176,7 +119,7 @@ class Scene:
             forged = flow.source_address not in flow.sender.addresses
             if (
                 forged
-                or not _trackable(flow)
+                or not trackable(flow)
                 or not hop(self._made, flow.sender, flow.receiver, flow.destination).arrives
             ):
                 continue
@@ -204,18 +147,18 @@ class Scene:
         self._rulesets = self._rig.apply(made)
         trials = [trial for trial in self._trials if trial.sides is not None]
         if ended:  # with a peering connection goes all that was tracked for addresses beyond it, forged ones too
-            trials = [trial for trial in trials if not _of_another_vpc(trial, made)]
+            trials = [trial for trial in trials if not of_another_vpc(trial, made)]
         self._fire([self._later(trial, reply=False) for trial in trials])
-        self._fire([self._later(trial, reply=True) for trial in trials if _returns(trial, made)])
+        self._fire([self._later(trial, reply=True) for trial in trials if returns(trial, made)])
         some = trials[::3]
-        self._fire([self._error(trial, reply=True) for trial in some if _returns(trial, made)])
+        self._fire([self._error(trial, reply=True) for trial in some if returns(trial, made)])
         self._fire([self._error(trial, reply=False) for trial in some if trial.replied])
 
     def new_owners(self, made):
         """Addresses go to other interfaces: what passes between them and the old peers begins anew."""
         self._made = made
         self._rulesets = self._rig.apply(made)
-        plans = [_of_new_owner(trial, made) for trial in self._trials if trial.sides is not None]
+        plans = [of_new_owner(trial, made) for trial in self._trials if trial.sides is not None]
         shots = [self._first(Trial(plan, answered=False)) for plan in plans if plan is not None]
         self._fire(shots)
         for shot in shots:
@@ -224,12 +167,12 @@ class Scene:
     def answers(self):
         """Whoever got a first packet answers, most of the time."""
         trials = [trial for trial in self._trials if trial.sides is not None and trial.answered]
-        self._fire([self._later(trial, reply=True, kind="answer") for trial in trials if _returns(trial, self._made)])
+        self._fire([self._later(trial, reply=True, kind="answer") for trial in trials if returns(trial, self._made)])
 
     def _note(self, trial):
         flow = trial.plan.flow(self._made)
         trial.own = flow.source_address in flow.sender.addresses
-        if _trackable(flow):
+        if trackable(flow):
             trial.sides = tracking(self._made, flow)
             self._tally.natures[sum(side.tracked for side in trial.sides)] += 1
         for one in (found for side in covering(self._made, flow) for found in side):
@@ -241,7 +184,7 @@ class Scene:
         flow = trial.plan.flow(self._made)
         verdict = judge_flow(self._made, flow)
         way = hop(self._made, flow.sender, flow.receiver, flow.destination)
-        state = "new" if _trackable(flow) else "invalid"
+        state = "new" if trackable(flow) else "invalid"
         packet = {"saddr": flow.source_address, "daddr": flow.destination, "protocol": flow.protocol}
         packet |= {"dport": flow.port, "code": flow.code, "ct_state": state}
         outcome, counted = self._walk(trial, flow, way, packet)
@@ -249,7 +192,7 @@ class Scene:
         self._compare_rules(trial, flow, verdict)
         endpoint = self._made.endpoint_of_interface(flow.sender.id) is not None
         told = endpoint and not verdict.passed and verdict.failure.name in ("endpoint-outbound", "target-inbound")
-        vague = endpoint and (end_of(verdict) == "route" or not _trackable(flow) or flow.protocol not in TELLING)
+        vague = endpoint and (end_of(verdict) == "route" or not trackable(flow) or flow.protocol not in TELLING)
 
         def packets(number):
             whole = says(flow, number, extended=trial.plan.extended)
@@ -357,8 +300,8 @@ class Scene:
 
     def _fire(self, shots):
         before = self._rig.counters(self._made)
-        seen = self._rig.fire([(shot.sender.link, shot.packets, _where(shot)) for shot in shots])
-        wrong = [shot for shot, links in zip(shots, seen, strict=True) if not _as_said(shot, links)]
+        seen = self._rig.fire([(shot.sender.link, shot.packets, where_seen(shot)) for shot in shots])
+        wrong = [shot for shot, links in zip(shots, seen, strict=True) if not as_said(shot, links)]
         if wrong:
             links = seen[shots.index(wrong[0])]
             words = f"{wrong[0].kind}: reading and model: {wrong[0].verdict}, told: {wrong[0].told}; kernel: {links}"
@@ -381,69 +324,6 @@ class Scene:
             if ("_stop_" in name[1] or name[1] == "to_endpoint") and (more < 0 or (more > 0 and not vague)):
                 return f"{name} rose by {rises.get(name, 0)}, by the model {sums[name]}", name
         return "", None
-
-
-def _where(shot):
-    """Where something must be seen of a packet."""
-    if shot.verdict.passed:
-        return shot.receiver.link
-    return shot.sender.link if shot.told else None
-
-
-def _as_said(shot, seen):
-    arrived = seen - {shot.sender.link}
-    told = shot.sender.link in seen
-    return arrived == ({shot.receiver.link} if shot.verdict.passed else set()) and shot.told in (None, told)
-
-
-def _trackable(flow):
-    """Whether connection tracking knows this as the beginning of a flow: of ICMP, only requests of its own family."""
-    if flow.protocol in (1, 58):
-        return (flow.protocol, flow.port) in ANSWERS and (flow.protocol == 58) is (":" in flow.source_address)
-    return True
-
-
-def _of_new_owner(trial, made):
-    """A flow with the addresses and ports of an earlier one whose address somebody else has now, in either direction;
-    None for others, and for protocols of which connection tracking wants to see a beginning."""
-    plan = trial.plan
-    holders = [eni for eni in made.interfaces if {plan.source, plan.destination} & {*eni.addresses}]
-    ends = {address: eni.link for eni in holders for address in eni.addresses}
-    sender, receiver = ends.get(plan.source), ends.get(plan.destination)
-    if plan.protocol not in (17, 47, 50, 136, 253) or None in (sender, receiver) or sender == receiver:
-        return None
-    if (sender, receiver) == (plan.sender, plan.receiver) or not trial.own:
-        return None
-    plan = replace(plan, sender=sender, receiver=receiver, fragmented=False)
-    if plan.source_port % 2:
-        return plan
-    back = {"source": plan.destination, "destination": plan.source, "sender": receiver, "receiver": sender}
-    return replace(plan, **back, port=plan.source_port, source_port=plan.port)
-
-
-def _returns(trial, made):
-    """Whether an answer would go to whoever sent the first packet: not if it forged its source."""
-    flow = trial.plan.flow(made)
-    borrowed = made.endpoint_of_interface(flow.sender.id) is not None
-    return borrowed or flow.source_address in flow.sender.addresses
-
-
-def _of_another_vpc(trial, made):
-    """Whether a flow's source address is not of the VPC that it was sent in, but of another one."""
-    flow = trial.plan.flow(made)
-    here = made.vpc_of_subnet(flow.sender.subnet_id)
-    return any(in_vpc(vpc, flow.source_address) for vpc in made.vpcs if vpc is not here)
-
-
-def kind_of(one: SecurityGroupRule):
-    """What kind of source or destination a rule has."""
-    if one.prefix_list_id:
-        return "prefix list"
-    if one.referenced_group_id:
-        return "peered reference" if one.referenced_vpc_id else "reference"
-    if one.peer in ("0.0.0.0/0", "::/0"):
-        return "any"
-    return "cidr6" if one.cidr_ipv6 else "cidr4"
 
 
 def compare(rig, worlds, plans, tally):

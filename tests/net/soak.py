@@ -10,7 +10,7 @@ import sys
 import time
 
 from tests.net.campaign import WORLDS_PER_PLACE, run
-from tests.net.differential import Mismatch
+from tests.net.trials import Mismatch
 from wicketgate.lab import sandbox
 
 

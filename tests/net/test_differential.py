@@ -3,7 +3,7 @@
 import pytest
 
 from tests.net.campaign import run
-from tests.net.differential import Mismatch
+from tests.net.trials import Mismatch
 from tests.net.wrong_compilers import WRONG
 from wicketgate.kernel import conntrack
 

@@ -5,9 +5,10 @@ from random import Random
 import msgspec
 import pytest
 
-from tests.net.differential import Tally, compare
+from tests.net.differential import compare
 from tests.net.random_worlds import GROUPS, HOME, Plan, random_place
 from tests.net.rig import Rig
+from tests.net.trials import Tally
 from tests.net.worlds import rule, sg
 from wicketgate.model import SecurityGroup
 
