@@ -1,6 +1,5 @@
 """What becomes of open flows when their rules go, and how long idle ones are kept: with real sockets."""
 
-import contextlib
 import errno
 import select
 import socket
@@ -9,75 +8,13 @@ import time
 import msgspec
 import pytest
 
-from tests.net.families import dual, family, rule6, six
-from tests.net.worlds import VPC, rule, sg, world
+from tests.net.families import family, six
+from tests.net.flows import EVERYTHING, NAMES, PORT, TCP, UDP, B, arrives, flow, pair, without_rules
+from tests.net.worlds import VPC
 from wicketgate.kernel import conntrack, netns
 from wicketgate.model import Change, ConnectionTracking, apply_change
 
 pytestmark = pytest.mark.slow  # that a packet is dropped is told by silence
-
-PORT = 7000
-A, B = "10.0.1.11", "10.0.1.12"
-TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
-FAMILIES = {4: ("0.0.0.0/0", "10.0.1.0/24"), 6: ("::/0", "2001:db8:0:1::/64")}
-NAMES = {TCP: "tcp", UDP: "udp"}
-
-
-def _made(version, client, server):
-    """Two instances with a group each; rules as (direction, protocol, ports, "any" or "near")."""
-    any_address, near = FAMILIES[version]
-
-    def written(direction, protocol, ports, peer):
-        one = rule(direction, protocol, ports, "0.0.0.0/0" if peer == "any" else "10.0.1.0/24")
-        return one if version == 4 else rule6(one, any_address if peer == "any" else near)
-
-    groups = {"client": [written(*one) for one in client], "server": [written(*one) for one in server]}
-    return dual(world({"endpoint": [], **groups}, {"a": ["client"], "b": ["server"]}))
-
-
-def _without_rules(made, name):
-    group = made.group(sg(name))
-    return apply_change(made, Change(puts=(msgspec.structs.replace(group, rules=()),)))
-
-
-@contextlib.contextmanager
-def _flow(made, version, kind):
-    """A flow from a to b that has carried something both ways: the sockets of both ends."""
-    source, target = (A, B) if version == 4 else (six(A), six(B))
-    with contextlib.ExitStack() as stack:
-        ends = []
-        for instance, address in zip(made.instances, (source, target), strict=True):
-            with netns.entered(instance.id):
-                ends.append(stack.enter_context(socket.socket(family(address), kind)))
-        client, server = ends
-        for end in ends:
-            end.settimeout(1)
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((target, PORT))
-        client.bind((source, 0))
-        if kind == TCP:
-            server.listen()
-            client.connect((target, PORT))
-            server = stack.enter_context(server.accept()[0])
-            server.settimeout(1)
-        else:
-            client.connect((target, PORT))
-            server.connect(client.getsockname())
-        assert _arrives(client, server)
-        assert _arrives(server, client)
-        yield client, server
-
-
-def _arrives(sender, receiver, *, wait=0.25):
-    receiver.settimeout(wait)
-    sender.send(b"something")
-    try:
-        return receiver.recv(64).startswith(b"something")
-    except TimeoutError:
-        return False
-
-
-EVERYTHING = [("in", "-1", (-1, -1), "any"), ("out", "-1", (-1, -1), "any")]
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -91,13 +28,13 @@ def test_at_the_responder(fabric, version, kind, peers):
     inbound, outbound, survives = peers
     server = [("in", NAMES[kind], (PORT, PORT), inbound)]
     server += [("out", "-1", (-1, -1), outbound)] if outbound else []
-    made = _made(version, [("out", "-1", (-1, -1), "any")], server)
+    made = pair(version, [("out", "-1", (-1, -1), "any")], server)
     fabric.apply(made)
-    with _flow(made, version, kind) as (one, other):
-        fabric.apply(_without_rules(made, "server"))
-        assert (_arrives(one, other), _arrives(other, one)) == (survives, survives)
+    with flow(made, version, kind) as (one, other):
+        fabric.apply(without_rules(made, "server"))
+        assert (arrives(one, other), arrives(other, one)) == (survives, survives)
         fabric.apply(made)
-        assert _arrives(one, other, wait=3)  # TCP sends again after growing pauses
+        assert arrives(one, other, wait=3)  # TCP sends again after growing pauses
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -105,11 +42,11 @@ def test_at_the_responder(fabric, version, kind, peers):
 @pytest.mark.parametrize(("client", "survives"), [(EVERYTHING, False), (EVERYTHING[1:], True)])
 def test_at_the_initiator(fabric, version, kind, client, survives):
     """The same at the side that opened the flow, whatever the other side does."""
-    made = _made(version, client, [("in", NAMES[kind], (PORT, PORT), "near")])
+    made = pair(version, client, [("in", NAMES[kind], (PORT, PORT), "near")])
     fabric.apply(made)
-    with _flow(made, version, kind) as (one, other):
-        fabric.apply(_without_rules(made, "client"))
-        assert (_arrives(one, other), _arrives(other, one)) == (survives, survives)
+    with flow(made, version, kind) as (one, other):
+        fabric.apply(without_rules(made, "client"))
+        assert (arrives(one, other), arrives(other, one)) == (survives, survives)
 
 
 def test_a_flow_begins_as_it_is(fabric):
@@ -117,18 +54,18 @@ def test_a_flow_begins_as_it_is(fabric):
     near, untracked = [("in", "tcp", (PORT, PORT), "near")], [("in", "tcp", (PORT, PORT), "any"), EVERYTHING[1]]
     client = [("out", "-1", (-1, -1), "near")]
     for first, second, survives in ((near, untracked, True), (untracked, near, False)):
-        begun, changed = _made(4, client, first), _made(4, client, second)
+        begun, changed = pair(4, client, first), pair(4, client, second)
         fabric.apply(begun)
-        with _flow(begun, 4, TCP) as (one, other):
+        with flow(begun, 4, TCP) as (one, other):
             fabric.apply(changed)
-            assert _arrives(one, other), "it is allowed in either case"
-            fabric.apply(_without_rules(changed, "server"))
-            assert _arrives(one, other) is survives
+            assert arrives(one, other), "it is allowed in either case"
+            fabric.apply(without_rules(changed, "server"))
+            assert arrives(one, other) is survives
 
 
 def test_unanswered_flow_is_one(fabric):
     """Datagrams that nobody has answered go on without their rules, too; a new flow does not begin."""
-    made = _made(4, [("out", "udp", (PORT, PORT), "near")], [("in", "udp", (PORT, PORT), "near")])
+    made = pair(4, [("out", "udp", (PORT, PORT), "near")], [("in", "udp", (PORT, PORT), "near")])
     fabric.apply(made)
     with netns.entered(made.instances[0].id):
         one, late = socket.socket(type=UDP), socket.socket(type=UDP)
@@ -138,10 +75,10 @@ def test_unanswered_flow_is_one(fabric):
         other.bind((B, PORT))
         for sock in (one, late):
             sock.connect((B, PORT))
-        assert _arrives(one, other)
-        fabric.apply(_without_rules(_without_rules(made, "server"), "client"))
-        assert _arrives(one, other)
-        assert not _arrives(late, other)
+        assert arrives(one, other)
+        fabric.apply(without_rules(without_rules(made, "server"), "client"))
+        assert arrives(one, other)
+        assert not arrives(late, other)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -155,7 +92,7 @@ def test_unanswered_flow_is_one(fabric):
 )
 def test_icmp_errors(fabric, version, client, told):
     """An error about a flow arrives where the flow is tracked; elsewhere a rule has to allow it like any ICMP."""
-    made = _made(version, client, [("in", "udp", (PORT, PORT), "near")])
+    made = pair(version, client, [("in", "udp", (PORT, PORT), "near")])
     fabric.apply(made)
     target = B if version == 4 else six(B)
     with netns.entered(made.instances[0].id):
@@ -183,7 +120,7 @@ TIMES = [
 @pytest.mark.parametrize(("one", "other", "wanted"), TIMES)
 def test_idle_time_outs(fabric, version, one, other, wanted):
     """Each timer is the smaller of both interfaces' (EC2 API, ConnectionTrackingSpecification)."""
-    made = _made(version, EVERYTHING, EVERYTHING)
+    made = pair(version, EVERYTHING, EVERYTHING)
     tracked = {"a": one, "b": other}
     interfaces = (
         msgspec.structs.replace(
@@ -198,25 +135,25 @@ def test_idle_time_outs(fabric, version, one, other, wanted):
     made = apply_change(made, Change(puts=tuple(interfaces)))
     fabric.apply(made)
     established, _, unanswered = wanted
-    with _flow(made, version, TCP):
+    with flow(made, version, TCP):
         (entry,) = (found for found in conntrack.dump(VPC) if found.protocol == 6)
         assert established - 5 <= entry.timeout <= established
-    with _flow(made, version, UDP):
+    with flow(made, version, UDP):
         (entry,) = (found for found in conntrack.dump(VPC) if found.protocol == 17)
         assert unanswered - 2 <= entry.timeout <= unanswered, "one exchange"
 
 
 def test_idle_time_out_of_a_stream(fabric):
     """UDP that goes on for two seconds is a stream to Linux, and has that timer."""
-    made = _made(4, EVERYTHING, EVERYTHING)
+    made = pair(4, EVERYTHING, EVERYTHING)
     tracking = ConnectionTracking(udp_stream=77)
     made = apply_change(made, Change(puts=(msgspec.structs.replace(made.interfaces[1], connection_tracking=tracking),)))
     fabric.apply(made)
-    with _flow(made, 4, UDP) as (one, other):
+    with flow(made, 4, UDP) as (one, other):
         deadline = time.monotonic() + 4
         while time.monotonic() < deadline:
-            assert _arrives(one, other)
-            assert _arrives(other, one)
+            assert arrives(one, other)
+            assert arrives(other, one)
             (entry,) = (found for found in conntrack.dump(VPC) if found.protocol == 17)
             if entry.timeout > 30:
                 break
