@@ -26,7 +26,7 @@ import rules_world
 from wicketgate import rules
 from wicketgate.kernel import netns
 from wicketgate.kernel.fabric import Fabric
-from wicketgate.kernel.nftables import Nftables, TooLong
+from wicketgate.kernel.nftables import Nftables
 from wicketgate.model import World
 
 SIZES = (10, 100, 1000)
@@ -166,12 +166,7 @@ class Router:
             for first in range(0, len(lines), 300):  # so much fits whatever a socket sends at once
                 self.nft.run("\n".join(lines[first : first + 300]))
         else:
-            ruleset = rules.compile_vpc(self.worlds[load], self.vpc)
-            try:
-                self.nft.run(rules.render(ruleset))
-            except TooLong:
-                for part in rules.batches(ruleset):
-                    self.nft.run(part)
+            self.nft.carry_out(rules.loading(rules.compile_vpc(self.worlds[load], self.vpc)))
 
     def forget(self) -> None:
         """Empty the connection table (ctnetlink, IPCTNL_MSG_CT_DELETE without a tuple)."""

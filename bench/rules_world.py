@@ -53,9 +53,10 @@ def plain(number: int, rule: int, cidr: str, ports: tuple[int, int], protocol: s
 
 
 def unmatched(number: int, count: int, *, near: bool = False) -> list[SecurityGroupRule]:
-    """Inbound rules that no packet matches: their sources (/16, /24, /32) or, `near`, their ports differ."""
+    """Inbound rules, each with ports of its own, that no packet matches: their sources are elsewhere (/16, /24, /32)
+    or, `near`, their ports are others."""
     sources = [str(RANGE) if near else elsewhere(number * count + one, (16, 24, 32)[one % 3]) for one in range(count)]
-    return [plain(number, one, source, (1000 + one, 2000 + one)) for one, source in enumerate(sources)]
+    return [plain(number, one, source, (1000 + 10 * one, 1009 + 10 * one)) for one, source in enumerate(sources)]
 
 
 def everything_out(number: int) -> SecurityGroupRule:
