@@ -60,10 +60,11 @@ format: ## rewrite the sources in the project's format
 	@$(VENV)/bin/ruff format src tests keycommand $(wildcard bench)
 	@$(VENV)/bin/ruff check --fix src tests keycommand $(wildcard bench)
 
-bench: ## measure the tunnel and the API beside their peers
+bench: ## measure the tunnel, the API and the security groups beside their peers
 	@$(BOOTSTRAP) bench $(VENV)
 	@$(PYTHON) bench/tunnel.py $(ARGS)
 	@$(PYTHON) bench/api.py $(ARGS)
+	@$(PYTHON) bench/rules.py $(ARGS)
 
 clean: ## remove what the targets above made: environment, caches, build files
 	rm -rf $(VENV) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
