@@ -5,7 +5,8 @@ from itertools import count
 from random import Random
 
 from tests.net.differential import compare
-from tests.net.random_worlds import changed, random_plans, random_world, readdressed
+from tests.net.random_flows import random_plans
+from tests.net.random_worlds import changed, random_world, readdressed
 from tests.net.rig import Rig
 from tests.net.shrinking import described, smallest
 from tests.net.trials import Mismatch, Tally

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.net.conversations import ANSWERS, ERRORS, complains, says
 from tests.net.packets import fragments
-from tests.net.random_worlds import end_of
+from tests.net.random_flows import end_of
 from tests.net.rig import connect, forget_flows, namespace_of
 from tests.net.trials import (
     Mismatch,

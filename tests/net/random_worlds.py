@@ -1,11 +1,10 @@
-"""Random Worlds over all that security groups know, flows to try in them, and changes to make while flows are open.
+"""Random Worlds over all that security groups know, and changes to make while flows are open.
 
 Three VPCs: A with an endpoint and instances of every kind, B peered with A, C whose peering with A is not active. What
 is drawn at random: addresses, endpoints' types, source checks, memberships, rules, prefix lists, routes, the peering.
 """
 
 import ipaddress
-from dataclasses import dataclass
 from itertools import chain
 
 import msgspec
@@ -26,15 +25,9 @@ from wicketgate.model import (
     VpcPeeringConnection,
     World,
 )
-from wicketgate.paths import Flow, judge_flow
 
 A, B, C = (f"vpc-0000000000000000{letter}" for letter in "abc")
 PEERED, ASLEEP = "pcx-0000000000000000b", "pcx-0000000000000000c"
-CLIENT4, CLIENT6 = "203.0.113.10", "2001:db8:99::10"
-PORTS = (22, 53, 80, 8080)
-FIRST_SOURCE_PORT, LAST_SOURCE_PORT = 10_000, 32_000
-"""Of packets made by hand: below those that sockets choose (net.ipv4.ip_local_port_range)."""
-
 GROUPS = {A: ("endpoint", "a", "b", "c"), B: ("p", "q"), C: ("z",)}
 HOME = {name: vpc for vpc, names in GROUPS.items() for name in names}
 SUBNETS = {
@@ -61,10 +54,10 @@ MACHINES = {  # link -> subnet and whose further interface it is
     "z-1": ("c1", ""),
 }
 
-_TYPES4 = [(8, 0), (8, 0), (8, 1), (13, 0), (3, 1), (0, 0), (42, 0)]
-_TYPES6 = [(128, 0), (128, 0), (1, 4), (144, 0), (200, 1)]
-_NUMBERS = [47, 50, 132, 136, 253]
-_PROTOCOLS = ["tcp"] * 5 + ["udp"] * 4 + ["-1"] * 3 + ["icmp"] * 2 + ["icmpv6"] * 2 + ["6", *map(str, _NUMBERS)]
+TYPES4 = [(8, 0), (8, 0), (8, 1), (13, 0), (3, 1), (0, 0), (42, 0)]
+TYPES6 = [(128, 0), (128, 0), (1, 4), (144, 0), (200, 1)]
+NUMBERS = [47, 50, 132, 136, 253]
+_PROTOCOLS = ["tcp"] * 5 + ["udp"] * 4 + ["-1"] * 3 + ["icmp"] * 2 + ["icmpv6"] * 2 + ["6", *map(str, NUMBERS)]
 _RANGES = [(22, 22), (53, 53), (80, 80), (0, 65535), (22, 80), (80, 9000), (443, 443), (8080, 8080), (1024, 65535)]
 _ANY = ["0.0.0.0/0", "::/0"]
 _INSIDE = {
@@ -74,36 +67,6 @@ _INSIDE = {
 }
 _CLIENTS = ["203.0.113.0/24", "2001:db8:99::/48"]
 _LISTS = {"four": "IPv4", "other4": "IPv4", "six": "IPv6", "any4": "IPv4"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A flow by the names of its ends, so that it can be tried again in a smaller World."""
-
-    sender: str
-    receiver: str
-    source: str
-    destination: str
-    protocol: int
-    port: int
-    code: int
-    source_port: int
-    fragmented: bool = False
-    extended: bool = False
-
-    def flow(self, world):
-        """The same in a World that has both network interfaces."""
-        by_link = {eni.link: eni for eni in world.interfaces}
-        return Flow(
-            by_link[self.sender],
-            by_link[self.receiver],
-            self.source,
-            self.protocol,
-            self.port,
-            self.code,
-            destination_address=self.destination,
-            source_port=self.source_port,
-        )
 
 
 # -- Worlds ------------------------------------------------------------------------------------------------------------
@@ -215,12 +178,13 @@ def _regrouped(random, eni, place):
         names = ["endpoint"] if eni.link == "door" else ["p"]
         names += random.choice([[], [], ["a"] if eni.link == "door" else ["q"]])
     else:
-        there = [name for name in GROUPS[_vpc_of(eni.link)] if name != "endpoint" or random.random() < 0.1]
+        there = [name for name in GROUPS[vpc_of(eni.link)] if name != "endpoint" or random.random() < 0.1]
         names = random.sample(there, random.randint(1, len(there)))
     return msgspec.structs.replace(eni, group_ids=tuple(sg(name) for name in names))
 
 
-def _vpc_of(link):
+def vpc_of(link):
+    """The VPC that a link is in."""
     subnet = ENDPOINTS[link] if link in ENDPOINTS else MACHINES[link][0]
     return SUBNETS[subnet][0]
 
@@ -239,7 +203,7 @@ def _random_rule(random, name, direction):
     protocol = random.choice(_PROTOCOLS)
     ports = random.choice(_RANGES) if protocol in ("tcp", "udp", "6") else (-1, -1)
     if protocol in ("icmp", "icmpv6"):
-        kind, code = random.choice(_TYPES4 if protocol == "icmp" else _TYPES6)
+        kind, code = random.choice(TYPES4 if protocol == "icmp" else TYPES6)
         ports = random.choice([(-1, -1), (kind, -1), (kind, code)])
     return rule(direction, protocol, ports, _random_peer(random, HOME[name], direction))
 
@@ -382,111 +346,3 @@ def readdressed(world):
     world = msgspec.structs.replace(world, interfaces=tuple(by_link.values()))
     world.check()
     return world
-
-
-# -- flows -------------------------------------------------------------------------------------------------------------
-
-WANTED = {"pass": 0.42, "sender": 0.27, "receiver": 0.27, "route": 0.04}
-"""Shares of a World's flows by where they end: a run that only ever passes or only ever fails proves little."""
-_ENDS = {"source-check": "sender", "to-endpoint": "receiver", "peer-source": "receiver", "route": "route"}
-
-
-def end_of(verdict):
-    """Which side ends a flow: `pass`, `sender`, `receiver`, or `route`."""
-    step = verdict.failure
-    if step is None:
-        return "pass"
-    return _ENDS.get(step.name) or ("sender" if step.name.endswith("-outbound") else "receiver")
-
-
-def random_plans(random, world, count):
-    """Flows to try, no two of which connection tracking could take for one."""
-    left = {end: round(share * count) for end, share in WANTED.items()}
-    taken, plans = set(), []
-    for number in range(count * 40):
-        plan = _random_plan(random, world, FIRST_SOURCE_PORT + number % (LAST_SOURCE_PORT - FIRST_SOURCE_PORT))
-        key = _key(plan)
-        if plan is None or key in taken:
-            continue
-        end = end_of(judge_flow(world, plan.flow(world)))
-        if left[end]:
-            left[end] -= 1
-            taken.add(key)
-            plans.append(plan)
-    return plans
-
-
-def _key(plan):
-    """What connection tracking knows a flow by: without ports, both directions are one."""
-    if plan is None:
-        return None
-    icmp = (plan.protocol, ":" in plan.source) in ((1, False), (58, True))
-    ports = (plan.source_port,) if icmp or plan.protocol in (6, 17, 132, 136) else ()
-    return (plan.protocol, frozenset((plan.source, plan.destination)), *ports)
-
-
-def _random_plan(random, world, source_port):
-    sender, receiver = random.sample(world.interfaces, 2)
-    across = _vpc_of(sender.link) != _vpc_of(receiver.link)
-    if random.random() < (0.7 if receiver.link in ENDPOINTS else 0.4 if across else 0):
-        return None
-    six = random.random() < 0.5
-    destinations = [one for one in receiver.addresses if (":" in one) is six]
-    sources = [one for one in sender.addresses if (":" in one) is six]
-    if not destinations or not sources:
-        return None
-    protocol, port, code = _random_content(random, world, sender, receiver, six)
-    source = _random_source(random, world, sender, sources, six)
-    borrowed = source not in sender.addresses and world.endpoint_of_interface(sender.id) is not None
-    if source in receiver.addresses or (borrowed and protocol in (1, 58)):  # netd borrows for TCP
-        return None
-    return Plan(
-        sender.link,
-        receiver.link,
-        source,
-        random.choice(destinations),
-        protocol,
-        port,
-        code,
-        source_port,
-        fragmented=protocol == 17 and random.random() < 0.2,
-        extended=six and random.random() < 0.2,
-    )
-
-
-def _random_source(random, world, sender, own, six):
-    endpoint = world.endpoint_of_interface(sender.id)
-    client = CLIENT6 if six else CLIENT4
-    if endpoint is not None:
-        return random.choice([random.choice(own), client])
-    if random.random() < (0.04 if sender.source_dest_check else 0.4):
-        others = [one for eni in world.interfaces for one in eni.addresses if (":" in one) is six]
-        return random.choice([client, random.choice(others), "fe80::66" if six else client])
-    return random.choice(own)
-
-
-def _random_content(random, world, sender, receiver, six):
-    if random.random() < 0.75:  # what a rule of either side might cover
-        groups = [world.group(one) for one in (*sender.group_ids, *receiver.group_ids)]
-        rules = [one for group in groups for one in group.rules if one.ip_protocol != "-1"]
-        if rules:
-            return _content_of(random, random.choice(rules), six)
-    return _content_of(random, None, six)
-
-
-def _content_of(random, covered, six):
-    """Protocol, port and code that a rule covers, or that lie just beside it."""
-    protocol = covered.ip_protocol if covered else random.choice(["tcp", "udp", "icmp", *map(str, _NUMBERS)])
-    if protocol in ("tcp", "udp", "6", "17"):
-        first, last = (covered.from_port, covered.to_port) if covered else (1, 65535)
-        beside = [port for port in (first - 1, first, last, last + 1) if 0 < port < FIRST_SOURCE_PORT]
-        return 17 if protocol in ("udp", "17") else 6, random.choice([*PORTS, *beside]), 0
-    if protocol in ("icmp", "icmpv6"):
-        if random.random() < 0.1:  # one family's ICMP carried in the other
-            return 1 if six else 58, 0, 0
-        kind, code = random.choice(_TYPES6 if six else _TYPES4)
-        if covered is not None and covered.from_port != -1 and (protocol == "icmpv6") is six:
-            kind = covered.from_port
-            code = random.choice([code, max(covered.to_port, 0), max(covered.to_port, 0) ^ 1])
-        return 58 if six else 1, kind, code
-    return int(protocol), 0, 0

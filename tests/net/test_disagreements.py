@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from tests.net.differential import compare
-from tests.net.random_worlds import GROUPS, HOME, Plan, random_place
+from tests.net.random_flows import Plan
+from tests.net.random_worlds import GROUPS, HOME, random_place
 from tests.net.rig import Rig
 from tests.net.trials import Tally
 from tests.net.worlds import rule, sg
