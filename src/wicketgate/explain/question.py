@@ -149,11 +149,14 @@ def chosen(world: World, interface: NetworkInterface) -> Endpoint | None:
 
 
 def principal_arn(world: World, given: str) -> str:
-    """The ARN of a principal, however it is called; empty when there is none."""
+    """The ARN of a principal, however it is called, of a role itself where no session is named; empty for nobody."""
     try:
-        return _principal(world, given)[0].arn
+        principal, _ = _principal(world, given)
+        kind, name, session = ("", "", "") if _is_key_id(given) else _named(world, given)
     except Unanswerable:
         return ""
+    role = world.role(name) if kind == "role" and not session else None
+    return principal.arn if role is None else world.role_arn(role)
 
 
 # -- principals --------------------------------------------------------------------------------------------------------

@@ -115,7 +115,10 @@ def _wanted(world: World, asked: Asked) -> Gain:
 def _ways(world: World, asked: Asked, line: Line) -> Iterator[_Way]:
     endpoint = asked.endpoint
     match line.say.key:
-        case "key-none" | "key-inactive" | "key-expired" if asked.principal.type == "IAMUser":
+        case "key-inactive" if asked.principal.type == "IAMUser":
+            which = ("--user-name", asked.principal.name, "--access-key-id", line.decided_by)
+            yield _Way((("aws", "iam", "update-access-key", *which, "--status", "Active"),))
+        case "key-none" if asked.principal.type == "IAMUser":
             yield _Way((("aws", "iam", "create-access-key", "--user-name", asked.principal.name),))
         case "iam-nothing":
             yield from _policy(world, asked, line)
@@ -125,7 +128,7 @@ def _ways(world: World, asked: Asked, line: Line) -> Iterator[_Way]:
             yield _Way(notes=(Say("note-session-policy"),))
         case "endpoint-none" if asked.interface is not None:
             create = ("create-instance-connect-endpoint", "--subnet-id", asked.interface.subnet_id)
-            yield _Way((("aws", "ec2", *create),))
+            yield _Way((("aws", "ec2", *create),), notes=(Say("note-ask-again"),))
         case "endpoint-not-ready":
             yield _Way(notes=(Say("note-wait", line.say.facts),))
         case "port-not-offered":

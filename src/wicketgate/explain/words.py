@@ -230,6 +230,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "wait until {endpoint} is in a state that admits tunnels",
         "{endpoint} がトンネルを開ける状態になるまで待ってください",
     ),
+    "note-ask-again": (
+        "ask again when it is there: what its groups let pass cannot be told before",
+        "作成後にもう一度実行してください。セキュリティグループの判定は作成後に可能になります",
+    ),
     "note-close-tunnels": ("close a tunnel of {endpoint}", "{endpoint} のトンネルを閉じてください"),
     "note-preservation": (
         "all targets of {endpoint} then see its own address instead of clients'",
