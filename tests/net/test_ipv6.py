@@ -28,6 +28,7 @@ from tests.net.worlds import ENDPOINT, VPC, preserving, rule, world
 from wicketgate.kernel import ip, netns
 from wicketgate.kernel.dial import dial, make_transparent
 from wicketgate.kernel.fabric import Fabric
+from wicketgate.kernel.nftables import Nftables
 
 ANY6 = [rule6(rule(way, "-1", (-1, -1), "0.0.0.0/0"), "::/0") for way in ("in", "out")]
 GROUPS6 = {**GROUPS, "db": [rule6(GROUPS["db"][0], "2001:db8:0:1::/64")]}
@@ -104,19 +105,25 @@ def test_a_netd_without_memory_writes_nothing(fabric, monkeypatch):
 
 
 def written(made, monkeypatch):
-    """What a fresh Fabric writes when it applies a World."""
+    """What a fresh Fabric writes when it applies a World: commands of ip(8) and of nft(8)."""
     lines = []
-    run, text, sysctl = ip._ip, ip.batch, ip.sysctl
+    batch, run = ip.batch, Nftables.run
 
-    def batch(namespace, commands, version=4):
+    def seen_batch(namespace, commands, version=4):
         lines.extend((namespace, one) for one in commands)
-        text(namespace, commands, version)
+        batch(namespace, commands, version)
 
-    monkeypatch.setattr(ip, "batch", batch)
+    def seen_run(nft, commands):
+        if not commands.startswith("list "):
+            lines.append(("nft", commands))
+        return run(nft, commands)
+
+    monkeypatch.setattr(ip, "batch", seen_batch)
+    monkeypatch.setattr(Nftables, "run", seen_run)
+    monkeypatch.setattr(Nftables, "send", lambda _nft, message: lines.append(("nft", message)))
     with closing(Fabric()) as fresh:
         fresh.apply(made)
     monkeypatch.undo()
-    assert (run, sysctl) == (ip._ip, ip.sysctl)
     return lines
 
 

@@ -27,7 +27,7 @@ from wicketgate.model.routing import Route, RouteTable, VpcPeeringConnection
 
 A, B, C = (f"vpc-0000000000000000{letter}" for letter in "abc")
 PEERING = VpcPeeringConnection(id="pcx-1", requester_vpc_id=A, accepter_vpc_id=B, link="pcx-1", status="active")
-DOOR = "eice-00000000000000001"
+DOOR, DOOR_ENI = "eice-00000000000000001", "eni-d0000000000000000"
 NUMBER = {A: 10, B: 20, C: 30}
 
 
@@ -54,7 +54,7 @@ def group(vpc_id):
 def machine(vpc_id, subnet, number):
     """An interface and its instance: machine `number` of a VPC's first or second subnet."""
     eni = NetworkInterface(
-        id=f"eni-{vpc_id[-1]}{subnet}{number}",
+        id=eni_id(vpc_id, subnet, number),
         subnet_id=f"subnet-{vpc_id[-1]}{subnet}",
         private_ip_address=address(vpc_id, subnet, number),
         ipv6_addresses=(address6(vpc_id, subnet, number),),
@@ -62,6 +62,11 @@ def machine(vpc_id, subnet, number):
         link=f"m{subnet}{number}",
     )
     return eni, Instance(id=where(vpc_id, subnet, number), interface_id=eni.id)
+
+
+def eni_id(vpc_id, subnet, number):
+    """The machine's interface."""
+    return f"eni-{vpc_id[-1]}{subnet}{number:015d}"
 
 
 def where(vpc_id, subnet, number):
@@ -100,7 +105,7 @@ def peered(*, peerings=(PEERING,), tables=None):
     vpcs = (A, B, C)
     machines = [machine(vpc_id, subnet, 11) for vpc_id in vpcs for subnet in (1, 2)]
     door = NetworkInterface(
-        id="eni-door",
+        id=DOOR_ENI,
         subnet_id="subnet-a1",
         private_ip_address="10.10.1.10",
         ipv6_addresses=("2001:db8:10:1::10",),
@@ -125,9 +130,7 @@ def peered(*, peerings=(PEERING,), tables=None):
         interfaces=(door, *(eni for eni, _ in machines)),
         instances=tuple(instance for _, instance in machines),
         endpoints=(
-            Endpoint(
-                id=DOOR, subnet_id="subnet-a1", interface_id="eni-door", dns_name="d", ip_address_type="dualstack"
-            ),
+            Endpoint(id=DOOR, subnet_id="subnet-a1", interface_id=DOOR_ENI, dns_name="d", ip_address_type="dualstack"),
         ),
         peerings=peerings,
         route_tables=(table(A, both(B)), table(B, both(A))) if tables is None else tables,
@@ -239,7 +242,7 @@ def test_sources_across_the_link(fabric, free):
     """Another machine's address of the VPC is dropped where it is sent, even without source check; one of neither VPC,
     or of the peer's, where it arrives."""
     made = peered()
-    eni = next(one for one in made.interfaces if one.id == "eni-a111")
+    eni = next(one for one in made.interfaces if one.id == eni_id(A, 1, 11))
     fabric.apply(changed(made, msgspec.structs.replace(eni, source_dest_check=not free)))
     for end, sources in (
         (TO_B1, [address(A, 2, 11), "10.10.1.99", address(B, 2, 11), "203.0.113.9", address(C, 1, 11)]),
@@ -348,7 +351,7 @@ def test_a_new_owner_in_the_peer_inherits_no_flow(fabric):
     with datagram(A1, address(A, 1, 11)) as sender:
         sender.sendto(b"x", (TO_B1, 9))
         sender.sendto(b"x", (address(B, 2, 11), 9))
-    eni = next(one for one in made.interfaces if one.id == "eni-b111")
+    eni = next(one for one in made.interfaces if one.id == eni_id(B, 1, 11))
     fabric.apply(changed(made, msgspec.structs.replace(eni, private_ip_address=address(B, 1, 77))))
     for vpc_id in (A, B):
         ends = {one.original.destination for one in conntrack.dump(vpc_id) if one.protocol == 17}
