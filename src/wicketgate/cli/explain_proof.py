@@ -19,7 +19,6 @@ from wicketgate.client.proof import BANNER_SECONDS, Happened, compared
 
 TRIES = 3
 """How often both are tried again when the state changed in between."""
-_SIGNS = {"pass": "ok  ", "fail": "FAIL", "unknown": "?   "}
 
 Data = dict[str, Any]
 
@@ -94,7 +93,7 @@ def _extended(data: Data, steps: list[Data], language: Language, *, counts: bool
     mismatch = any(step["key"] == "mismatch" for step in steps)
     outcome = "unknown" if mismatch else "fail" if "fail" in found else "unknown" if "unknown" in found else "pass"
     text = say(f"result-{outcome}", language)
-    told = [f"{_SIGNS[step['outcome']]} {step['name']}: {step['text']}" for step in steps]
+    told = [f"{say('sign-' + step['outcome'], language)} {step['name']}: {step['text']}" for step in steps]
     lines = [*data["lines"][:-2], *told, "", text]
     return {**data, "outcome": outcome, "text": text, "steps": [*data["steps"], *steps], "lines": lines}
 

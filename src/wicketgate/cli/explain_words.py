@@ -11,6 +11,9 @@ from typing import Final, Literal
 Language = Literal["en", "ja"]
 
 WORDS: Final[dict[str, tuple[str, str]]] = {
+    "sign-pass": ("ok  ", "可  "),
+    "sign-fail": ("FAIL", "不可"),
+    "sign-unknown": ("?   ", "不明"),
     "result-pass": ("The connection can be made.", "接続できます。"),
     "result-fail": ("The connection cannot be made.", "接続できません。"),
     "result-unknown": ("It cannot be told whether the connection can be made.", "接続できるかどうか判断できません。"),

@@ -153,16 +153,19 @@ def _policy(world: World, asked: Asked, line: Line) -> Iterator[_Way]:
     """An inline policy that allows exactly this."""
     action, resource = line.say.facts["action"], line.say.facts["resource"]
     statement: dict[str, object] = {"Effect": "Allow", "Action": action, "Resource": resource}
+    facts = {"principal": name_of(asked.principal), "action": action, "user": asked.question.os_user}
+    note = Say("note-policy-look", facts)
     if action == OPEN_TUNNEL:
+        note = Say("note-policy-tunnel", facts)
         statement["Condition"] = {
             "NumericEquals": {"ec2-instance-connect:remotePort": str(asked.question.port)},
             "IpAddress": {"ec2-instance-connect:privateIpAddress": _host_range(asked.address)},
             "NumericLessThanEquals": {"ec2-instance-connect:maxTunnelDuration": str(duration_of(world, asked))},
         }
     elif action == SEND_KEY:
+        note = Say("note-policy-key", facts)
         statement["Condition"] = {"StringEquals": {"ec2:osuser": asked.question.os_user}}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
-    note = Say("note-policy-exact", {"principal": name_of(asked.principal)})
     owner: User | Role | None
     if asked.principal.type == "IAMUser":
         owner = world.user(asked.principal.name)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from wicketgate.explain.answer import SCHEMA, Explanation, Line, Remedy, Say
 from wicketgate.explain.opened import joined
 from wicketgate.explain.words import Language, text
-
-_SIGNS: Final = {"pass": "ok  ", "fail": "FAIL", "unknown": "?   "}
 
 
 def as_data(explanation: Explanation, language: Language = "en") -> dict[str, Any]:
@@ -79,7 +77,8 @@ def _lines(data: Mapping[str, Any], language: Language) -> list[str]:
     found = _recorded(data["recorded"], language)
     for step in data["steps"]:
         where = f"  [{step['definedIn']}]" if step["definedIn"] else ""
-        found.append(f"{_SIGNS[step['outcome']]} {step['name']}: {step['text']}{where}")
+        sign = text(Say(f"sign-{step['outcome']}"), language)
+        found.append(f"{sign} {step['name']}: {step['text']}{where}")
         found += [f"       {miss['text']}" for miss in step["nearestMisses"]]
     if data["remedies"]:
         found += ["", text(Say("remedies"), language)]

@@ -31,9 +31,9 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     "step-tracking": ("connection tracking", "接続の追跡"),
     "step-probe": ("probe", "実接続"),
     "step-recorded": ("record", "記録"),
-    "outcome-pass": ("passes", "可"),
-    "outcome-fail": ("fails", "不可"),
-    "outcome-unknown": ("cannot tell", "不明"),
+    "sign-pass": ("ok  ", "可  "),
+    "sign-fail": ("FAIL", "不可"),
+    "sign-unknown": ("?   ", "不明"),
     # -- attempts of the past
     "recorded-failed": (
         "{time}: request {requestId} was answered {errorCode}: {errorMessage}",
@@ -239,9 +239,17 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "all targets of {endpoint} then see its own address instead of clients'",
         "{endpoint} のすべてのターゲットに、クライアントではなくエンドポイントのアドレスが見えるようになります",
     ),
-    "note-policy-exact": (
+    "note-policy-tunnel": (
         "allows {principal} this endpoint, address and port, and nothing else",
         "{principal} にこのエンドポイント・アドレス・ポートだけを許可します",
+    ),
+    "note-policy-key": (
+        "allows {principal} to push keys for {user} to this instance, and nothing else",
+        "{principal} にこのインスタンスの {user} への公開鍵の送信だけを許可します",
+    ),
+    "note-policy-look": (
+        "allows {principal} to call {action}, which knows no narrower resource, and nothing else",
+        "{principal} に {action} だけを許可します (この操作ではリソースを限定できません)",
     ),
 }
 """Key -> English, Japanese."""
