@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 
 from wicketgate import rules
-from wicketgate.kernel import conntrack, netns, plug, returns, router
+from wicketgate.kernel import conntrack, generation, netns, plug, returns, router
 from wicketgate.kernel.delta import OVER, Delta, delta
 from wicketgate.kernel.nftables import Nftables, TooLong
 from wicketgate.kernel.peering import Peerings
@@ -41,6 +41,8 @@ class Fabric:
         """The World that is wholly in force; None before the first, and after a failure."""
         self._nft: dict[str, Nftables] = {}
         self._applied: dict[str, rules.Ruleset] = {}
+        self._generations: dict[str, int] = {}
+        """Namespace -> the generation of its ruleset that is ours; another one is somebody else's work."""
         self._links: dict[str, plug.Links] = {}
         self._returns: dict[str, tuple[returns.Returns, tuple[IPv4or6Network, ...]]] = {}
         self._peerings = Peerings()
@@ -62,10 +64,30 @@ class Fabric:
             self._peerings.lay(world)
         if before is None:
             used = {name for links in self._links.values() for name in links.namespaces()} | self._links.keys()
-            self._remove(name for name in netns.names() - used if OURS.match(name))
+            self._remove(netns.names() - used)
         for vpc_id in found.gone:
             self._remove([*self._links.pop(vpc_id).namespaces(), vpc_id])
         self._world = world
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last World is wholly in force."""
+        return self._world is not None
+
+    def mend(self) -> list[str]:
+        """Put back our table where somebody else has changed the ruleset; returns the namespaces.
+
+        Asks the kernel for one number for each namespace. Whatever else was changed there is left alone. Raises
+        FabricError.
+        """
+        changed = [
+            name
+            for name, number in self._generations.items()
+            if name in self._applied and self._nftables(name).generation() != number
+        ]
+        for name in changed:
+            self._apply_ruleset(name, self._applied[name])
+        return changed
 
     def counters(self, namespace: str) -> dict[str, int]:
         """Packets of every named counter in a namespace."""
@@ -105,9 +127,14 @@ class Fabric:
 
     def _replug(self, world: World, vpc: Vpc, before: World, interface_ids: Collection[str]) -> None:
         """Look at some interfaces again."""
-        old = [eni for one in interface_ids if (eni := before.interface(one)) is not None]
-        new = [eni for one in interface_ids if (eni := world.interface(one)) is not None]
-        new = [eni for eni in new if world.vpc_of_subnet(eni.subnet_id).id == vpc.id]
+        old, new = (
+            [
+                eni
+                for one in interface_ids
+                if (eni := place.interface(one)) is not None and place.vpc_of_subnet(eni.subnet_id).id == vpc.id
+            ]
+            for place in (before, world)
+        )
         if any(router.resolver(vpc) in eni.addresses for eni in (*old, *new)):
             router.lay_addresses(world, vpc)
         wanted = [plug.attachment(world, eni) for eni in new]
@@ -137,12 +164,24 @@ class Fabric:
 
     def _apply_ruleset(self, namespace: str, ruleset: rules.Ruleset) -> None:
         nft = self._nftables(namespace)
-        before = self._applied.pop(namespace, None)  # if this fails, the next attempt starts from what the kernel says
+        # If this fails, the next attempt starts from what the kernel says.
+        before, known = self._applied.pop(namespace, None), self._generations.pop(namespace, None)
+        found = nft.generation()
+        ours = found == (generation.noted(namespace) if known is None else known)
         try:
-            nft.carry_out(_steps(nft, before, ruleset))
+            done = nft.carry_out(_steps(nft, before, ruleset, ours=ours))
         except TooLong:
-            nft.carry_out(rules.loading(ruleset))
+            done = nft.carry_out(rules.loading(ruleset))
+        self._generations[namespace] = found
         self._applied[namespace] = ruleset
+        if done:
+            self._note_generation(namespace, nft, found, done)
+
+    def _note_generation(self, namespace: str, nft: Nftables, before: int, transactions: int) -> None:
+        now = nft.generation()
+        if (now - before) % generation.MODULUS <= transactions:  # else somebody else wrote meanwhile: to be mended
+            generation.note(namespace, now)
+            self._generations[namespace] = now
 
     # -- handles ---------------------------------------------------------------------------------------------------
 
@@ -152,11 +191,13 @@ class Fabric:
         return self._nft[namespace]
 
     def _remove(self, namespaces: Iterable[str]) -> None:
-        for name in namespaces:
+        """Those that are ours: a link that somebody put into a VPC's namespace may name any in its alias."""
+        for name in filter(OURS.match, namespaces):
             nft = self._nft.pop(name, None)
             if nft is not None:
                 nft.close()
             self._applied.pop(name, None)
+            self._generations.pop(name, None)
             self._returns.pop(name, None)
             netns.delete(name)
 
@@ -178,16 +219,19 @@ def _peers(world: World, vpc_id: str) -> list[str]:
     return [one for one in others if netns.exists(one)]
 
 
-def _steps(nft: Nftables, before: rules.Ruleset | None, ruleset: rules.Ruleset) -> Iterable[str | bytes]:
-    """What leads to a ruleset, in one transaction unless nothing whole is in force."""
-    if before is not None:
+def _steps(nft: Nftables, before: rules.Ruleset | None, ruleset: rules.Ruleset, *, ours: bool) -> Iterable[str | bytes]:
+    """What leads to a ruleset, in one transaction unless nothing whole is in force.
+
+    `ours`: nobody else has changed anything in the namespace; if somebody has, our mark proves nothing.
+    """
+    if before is not None and ours:
         batch = rules.rewriting(before, ruleset)
         step = rules.changes(before, ruleset) if batch is None else batch
         return [step] if step else []
     applied = _applied_fingerprint(nft)
     if not applied:
         return rules.loading(ruleset)
-    return [] if applied == rules.fingerprint(ruleset) else [rules.render(ruleset)]
+    return [] if ours and applied == rules.fingerprint(ruleset) else [rules.render(ruleset)]
 
 
 def _applied_fingerprint(nft: Nftables) -> str:

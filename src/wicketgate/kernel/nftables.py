@@ -16,7 +16,11 @@ from wicketgate.model import FabricError
 
 NFT_CTX_OUTPUT_JSON = 1 << 4
 NETLINK_NETFILTER = 12
+NFT_MSG_GETGEN = 10 << 8 | 16
+NLM_F_REQUEST = 0x1
 
+_GENERATION = struct.Struct("=IHHIIBBH")
+"""A message that asks for the generation: header and nfgenmsg; in the answer one attribute follows."""
 _ERROR = struct.Struct("=16xi")
 """Of a message NLMSG_ERROR, behind its header: a negative errno, or 0 for an acknowledgement."""
 
@@ -73,33 +77,54 @@ class Nftables:
             raise kind(f"nftables in namespace {self.namespace}: {error.decode(errors='replace').strip()}")
         return output.decode()
 
-    def carry_out(self, steps: Iterable[str | bytes]) -> None:
-        """Run commands and send batches, one after the other, each a transaction. Raises FabricError, TooLong."""
+    def carry_out(self, steps: Iterable[str | bytes]) -> int:
+        """Run commands and send batches, one after the other, each a transaction; returns how many those were.
+
+        Raises FabricError, TooLong.
+        """
+        count = 0
         for step in steps:
             if isinstance(step, str):
                 self.run(step)
             else:
                 self.send(step)
+            count += 1
+        return count
+
+    def generation(self) -> int:
+        """The number of the namespace's last transaction, whoever sent it; it has 32 bits. Raises FabricError."""
+        netlink = self._opened()
+        try:
+            netlink.send(_GENERATION.pack(_GENERATION.size, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0, 0, 0, 0))
+            answer = netlink.recv(1 << 16)
+        except OSError as error:
+            raise FabricError(f"nftables in namespace {self.namespace}: {error.strerror}") from error
+        (number,) = struct.unpack_from("!I", answer, _GENERATION.size + 4)
+        return int(number)
 
     def send(self, batch: bytes) -> None:
         """Send a batch of netlink messages whose last one asks for an acknowledgement; all or nothing.
 
         Raises FabricError, TooLong.
         """
-        if self._netlink is None:
-            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-            with netns.entered(self.namespace):
-                self._netlink = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
-            self._netlink.bind((0, 0))
+        netlink = self._opened()
         try:
-            self._netlink.send(batch)
-            errors = list(_answers(self._netlink))
+            netlink.send(batch)
+            errors = list(_answers(netlink))
         except OSError as error:
             wrong = TooLong if error.errno == errno.EMSGSIZE else FabricError
             raise wrong(f"nftables in namespace {self.namespace}: {error.strerror}") from error
         if errors != [0]:
             words = ", ".join(os.strerror(number) for number in errors if number) or "no acknowledgement"
             raise FabricError(f"nftables in namespace {self.namespace}: {words}")
+
+    def _opened(self) -> socket.socket:
+        if self._netlink is None:
+            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            with netns.entered(self.namespace):
+                self._netlink = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+            self._netlink.bind((0, 0))
+        return self._netlink
 
     def listing(self, command: str) -> list[dict[str, Any]]:
         """Run a `list` command and return its objects; empty when there is no such thing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import selectors
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -25,6 +27,13 @@ from wicketgate.netd.revocation import Revocation
 from wicketgate.netd.slots import Slots
 from wicketgate.tunnel.dial import DialReply, DialRequest, RefusalKind
 from wicketgate.tunnel.targets import client_refusal, parse_address, target_refusal
+
+_logger = logging.getLogger("wicketgate.netd")
+
+WATCH_SECONDS: Final = 0.5
+"""How often the kernel is asked whether somebody else has changed the rules: 10 us for each namespace."""
+TROUBLE_SECONDS: Final = 5.0
+"""The same after they could not be put back."""
 
 
 class NetdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +64,8 @@ class Netd:
     fabric: Fabric = field(default_factory=Fabric)
     memory: UrlMemory = field(default_factory=UrlMemory)
     revocation: Revocation = field(default_factory=Revocation)
+    next_look: float | None = None
+    """When to see whether the rules are still ours, of the monotonic clock; None before the first World."""
 
     def run(self) -> None:
         """Serve until the feed ends. Rules, links and established connections stay as they are."""
@@ -72,11 +83,11 @@ class Netd:
                 metadata.setblocking(False)
                 selector.register(metadata, selectors.EVENT_READ, metadata)
             counters = self._counters(selector)
-            asked = asking.listen(Path(self.config.state_directory))
-            selector.register(asked, selectors.EVENT_READ, lambda: asking.answer(asked, self._told(counters)))
+            self._listen_to_askers(selector, counters)
             while True:
                 now = time.monotonic()
-                owed = [one for one in (self.revocation.timeout(now), counters.timeout(now)) if one is not None]
+                looks = None if self.next_look is None else max(self.next_look - now, 0.0)
+                owed = [one for one in (self.revocation.timeout(now), counters.timeout(now), looks) if one is not None]
                 for key, _ in selector.select(min(owed, default=None)):
                     if key.data is None:
                         try:
@@ -92,6 +103,7 @@ class Netd:
                         self._serve(key.data, slots)
                 self.revocation.look_again(self.world, time.monotonic())
                 counters.write(time.monotonic())
+                self._look_after_rules(time.monotonic())
 
     def _counters(self, selector: selectors.BaseSelector) -> Counters:
         def watch(happenings: Happenings, read: Callable[[], None]) -> None:
@@ -99,6 +111,14 @@ class Netd:
 
         file = Path(self.config.state_directory) / "rule-counters.json"
         return Counters(file, time.time(), watch=watch, unwatch=selector.unregister)
+
+    def _listen_to_askers(self, selector: selectors.BaseSelector, counters: Counters) -> None:
+        try:
+            asked = asking.listen(Path(self.config.state_directory))
+        except OSError as error:  # a full disk must stop neither dials nor changes
+            _logger.error("`wicketgate rules` gets no answer: %s in %s", error.strerror, self.config.state_directory)
+            return
+        selector.register(asked, selectors.EVENT_READ, lambda: asking.answer(asked, self._told(counters)))
 
     def _told(self, counters: Counters) -> asking.Answer:
         counted = self.world.settings.rule_counters
@@ -112,9 +132,11 @@ class Netd:
             self.fabric.apply(world)
             self.revocation.after(self.world, world, time.monotonic())
         except (FabricError, WorldError) as error:
+            _logger.error("a World cannot be enforced: %s", error)
             feed.sendall(ipc.failure(f"{error}{self._put_back()}"))
             return
         self.world = world
+        self.next_look = self.next_look or time.monotonic() + WATCH_SECONDS
         counters.follow(world)
         feed.sendall(ipc.acknowledgement(world.revision))
 
@@ -123,11 +145,29 @@ class Netd:
         # A fresh Fabric has no memory and so starts from what the kernel says.
         self.fabric.close()
         self.fabric = Fabric()
+        if self.next_look is None:
+            return ""  # what an earlier netd left in the kernel is better than nothing
         try:
             self.fabric.apply(self.world)
         except FabricError as error:
             return f"; and revision {self.world.revision} could not be put back: {error}"
         return ""
+
+    def _look_after_rules(self, now: float) -> None:
+        """Put back what somebody else has changed, and what a failure left half done, if it is time to look."""
+        if self.next_look is None or now < self.next_look:
+            return
+        try:
+            if not self.fabric.whole:
+                self.fabric.apply(self.world)
+                _logger.warning("revision %d is put back", self.world.revision)
+            for namespace in self.fabric.mend():
+                _logger.warning("somebody else changed the rules in namespace %s: they are put back", namespace)
+        except FabricError as error:
+            _logger.error("revision %d cannot be put back: %s", self.world.revision, error)
+            self.next_look = now + TROUBLE_SECONDS
+        else:
+            self.next_look = now + WATCH_SECONDS
 
     def _serve(self, gateway: socket.socket, slots: Slots) -> None:
         """Answer one request; a worker that sends nonsense gets no answer, one that is gone is left to `serve`."""
@@ -180,7 +220,11 @@ class Netd:
         if reuse is not None:
             raise _Refused("url-reused", reuse)
         limit = world.settings.max_tunnels_per_endpoint
-        lease = slots.take(endpoint.id, limit)
+        try:
+            lease = slots.take(endpoint.id, limit)
+        except OSError as error:
+            _logger.error("slots of tunnels cannot be kept in %s: %s", slots.directory, error.strerror)
+            raise _Refused("connect", f"a tunnel's slot cannot be kept: {error.strerror}") from error
         if lease is None:
             raise _Refused("limit", f"{endpoint.id} has {limit} tunnels open, its limit")
         try:
