@@ -219,17 +219,18 @@ def _lay(vpc_id: str, version: Literal[4, 6], there: _Routing, wanted: _Routing)
     old_rules, new_rules = ({one for one in routing.rules if here(one[1])} for routing in (there, wanted))
     old_routes, new_routes = ({one for one in routing.routes if here(one[1])} for routing in (there, wanted))
     kept = {(table, destination) for table, destination, _ in new_routes}
-    lines = [f"rule delete {_words(one)}" for one in sorted(old_rules - new_rules)]
+    # What comes before what goes: in between no packet is to miss a way that it has before and after.
+    lines = [
+        f"route replace {destination} {'' if link == VOID[0] else _via(version)} dev {link} table {table}"
+        for table, destination, link in sorted(new_routes - old_routes)
+    ]
+    lines += [f"rule add {_words(one)}" for one in sorted(new_rules - old_rules)]
+    lines += [f"rule delete {_words(one)}" for one in sorted(old_rules - new_rules, reverse=True)]  # the local one last
     lines += [
         f"route delete {destination} table {table}"
         for table, destination, _ in sorted(old_routes - new_routes)
         if (table, destination) not in kept
     ]
-    lines += [
-        f"route replace {destination} {'' if link == VOID[0] else _via(version)} dev {link} table {table}"
-        for table, destination, link in sorted(new_routes - old_routes)
-    ]
-    lines += [f"rule add {_words(one)}" for one in sorted(new_rules - old_rules)]
     ip.batch(vpc_id, lines, version)
 
 

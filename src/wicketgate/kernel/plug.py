@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from wicketgate.kernel import conntrack, ip, netns, peering
 from wicketgate.kernel.returns import make_all_local
@@ -256,16 +257,31 @@ def _lay_default_routes(host: Routing, one: Attachment) -> None:
 
 def _follow(one: Attachment) -> None:
     """Packets from the addresses of a further device leave by it."""
-    _forget_rules(one.namespace, one.device)
-    number = FURTHER_TABLE + one.index
-    for version in (4, 6):
-        own = [address for address in one.addresses if (":" in address) is (version == 6)]
-        lines = [f"rule add priority {number} from {address} lookup {number}" for address in own]
-        ip.batch(one.namespace, lines, 6 if version == 6 else 4)
+    # What comes before what goes, and what stays is left alone: no packet is to take the first device's way meanwhile.
+    for version, there in _following(one.namespace, one.device).items():
+        own = {address for address in one.addresses if (":" in address) is (version == 6)}
+        lines = [f"rule add {_rule(one.device, address)}" for address in sorted(own - there)]
+        lines += [f"rule delete {_rule(one.device, address)}" for address in sorted(there - own)]
+        ip.batch(one.namespace, lines, version)
 
 
 def _forget_rules(namespace: str, device: str) -> None:
+    for version, there in _following(namespace, device).items():
+        ip.batch(namespace, [f"rule delete {_rule(device, address)}" for address in sorted(there)], version)
+
+
+def _following(namespace: str, device: str) -> dict[Literal[4, 6], set[str]]:
+    """The addresses from which packets follow a device's table, by version."""
     number = FURTHER_TABLE + int(device.removeprefix("eth"))
-    for version, option in ((4, "-4"), (6, "-6")):
-        there = [rule for rule in ip.read(namespace, option, "rule", "show") if rule["priority"] == number]
-        ip.batch(namespace, [f"rule delete priority {number}"] * len(there), 6 if version == 6 else 4)
+    versions: tuple[Literal[4, 6], ...] = (4, 6)
+    return {
+        version: {
+            str(one["src"]) for one in ip.read(namespace, f"-{version}", "rule", "show") if one["priority"] == number
+        }
+        for version in versions
+    }
+
+
+def _rule(device: str, address: str) -> str:
+    number = FURTHER_TABLE + int(device.removeprefix("eth"))
+    return f"priority {number} from {address} lookup {number}"
