@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from string import Formatter
 
 import msgspec
@@ -429,3 +430,15 @@ def test_the_close_reason_without_an_endpoint():
     """It may be deleted while a connection is being made."""
     words = why_not(world(), endpoint_id="eice-9", address="10.0.0.11", port=22, client_address=CLIENT)
     assert words == "eice-9 does not exist"
+
+
+def test_the_form_is_documented():
+    """Every field of the answer, its steps and its remedies has a row in docs/explain.md, and every row is a field."""
+    text_ = (Path(__file__).parents[2] / "docs" / "explain.md").read_text(encoding="utf-8")
+    form = text_.partition("## The JSON form")[2]
+    tables = [set(re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", part, re.MULTILINE)) for part in form.split("Each of ")]
+    whole, steps, remedies = ({name for row in rows for name in re.findall(r"\w+", row)} for rows in tables)
+    data = as_data(ask(world(policy=allow())))
+    assert whole == {*data, "proof", "missing"}
+    assert steps == set(data["steps"][0])
+    assert remedies == set(data["remedies"][0])
