@@ -42,7 +42,7 @@ REFUSALS: Final = {
 }
 """Every reason there is for not dialling a target or not preserving a client's address, by its key."""
 
-_SPECIAL: Final = tuple(
+SPECIAL: Final = tuple(
     (ipaddress.ip_network(block), key)
     for block, key in (
         ("169.254.169.254/32", "metadata"),
@@ -143,7 +143,7 @@ def client_refusal(world: World, endpoint: Endpoint, client_address: str, target
 
 @lru_cache(maxsize=8192)
 def _special_kind(address: IPv4or6Address) -> str | None:
-    return next((key for network, key in _SPECIAL if address in network), None)
+    return next((key for network, key in SPECIAL if address in network), None)
 
 
 def _inside(vpc: Vpc, address: IPv4or6Address) -> bool:
