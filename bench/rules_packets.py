@@ -284,11 +284,14 @@ def measure(rounds: int, packets: int, sizes: tuple[int, ...] = SIZES, *, second
                         found.setdefault(name, []).append(value)
                     os.sched_setaffinity(0, processors)
                     if seconds and variant in TCP_VARIANTS and router.size in (sizes[0], sizes[-1]):
-                        found.setdefault("gbit", []).append(router.throughput(seconds))
+                        runs = [router.throughput(seconds) for _ in range(TCP_TRIES)]
+                        found.setdefault("gbit", []).append(max(runs))
     return figures
 
 
 TCP_VARIANTS = ("accept", "ours 60", "ours 1000")
+TCP_TRIES = 2
+"""Runs in a round, of which the quickest counts."""
 
 
 def _packets(router: Router, packets: int) -> dict[str, float]:
