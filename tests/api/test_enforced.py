@@ -65,7 +65,7 @@ def test_membership(ec2, vpc, subnet, group):
 
     def jumps():
         text = in_namespace(vpc, "nft", "list", "chain", "inet", "wicketgate", receiving)
-        return {line.split("in_")[1].split()[0] for line in text.splitlines() if "jump in_" in line}
+        return {line.rpartition("_")[2].split()[0] for line in text.splitlines() if "jump in_" in line}
 
     assert jumps() == {group.removeprefix("sg-")}
     ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, Groups=[group, other])

@@ -115,5 +115,6 @@ def test_killed(deployment, ec2):
     assert unknown, "no call was cut off: the kills came too late"
     found = ec2.describe_security_groups(Filters=filters(vpc_id=vpc))["SecurityGroups"]
     assert names <= {group["GroupName"] for group in found} <= names | unknown
-    chains = {f"in_{group['GroupId'].removeprefix('sg-')}" for group in found}
+    suffixes = [group["GroupId"].removeprefix("sg-") for group in found]
+    chains = {f"{kind}_{suffix}" for kind in ("in", "in_any") for suffix in suffixes}
     assert {line.split()[1] for line in kernel_rules(vpc).splitlines() if line.startswith("\tchain in_")} == chains
