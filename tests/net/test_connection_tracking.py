@@ -399,6 +399,32 @@ def test_segments_out_of_the_blue(rig, version, flags):
     assert rig.fire([("a", segment(SYN), "b")]) == [{"b"}]
 
 
+@VERSIONS
+@pytest.mark.parametrize("open_", [False, True], ids=["tracked", "untracked"])
+def test_segments_outside_of_the_window(rig, version, open_):
+    """What cannot be of the connection, by its sequence number (RFC 9293), is dropped, whatever the rules allow."""
+    made = pair(version, EVERYTHING, EVERYTHING if open_ else [("in", "tcp", (PORT, PORT), "near")])
+    rig.apply(made)
+    there = Ends(*addresses(version), (4000, PORT))
+
+    def segment(ends, flags, sequence, acknowledged, payload=True):
+        def made(mark):
+            data = tag(mark) if payload else b""
+            return [packet(ends.source, ends.destination, 6, tcp(ends, flags, sequence, acknowledged, data))]
+
+        return made
+
+    taken = len(tag(0))
+    opened = [("a", segment(there, SYN, 1000, 0), "b")]
+    opened += [("b", segment(there.swapped, SYN | ACK, 5000, 1001 + taken), "a")]
+    for shot in opened:
+        assert rig.fire([shot]) == [{shot[2]}]
+    data = ACK | PUSH
+    assert rig.fire([("a", segment(there, data, 1001 + taken, 5001 + taken), "b")]) == [{"b"}]
+    assert rig.fire([("a", segment(there, data, 1001 + taken + 10_000_000, 5001 + taken), None)]) == [set()]
+    assert rig.fire([("a", segment(there, data, 1001 + 2 * taken, 5001 + taken), "b")]) == [{"b"}]
+
+
 # -- the cut at once, beyond AWS ---------------------------------------------------------------------------------------
 
 

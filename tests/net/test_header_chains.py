@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from tests.net.families import datagram
-from tests.net.flows import addresses, pair, without_rules
+from tests.net.flows import addresses, pair
 from tests.net.packets import (
     DESTINATION_OPTIONS,
     FRAGMENT,
@@ -17,6 +17,7 @@ from tests.net.packets import (
     fragments,
     icmp,
     packet,
+    sctp,
     tag,
     tcp,
     udp,
@@ -24,7 +25,7 @@ from tests.net.packets import (
 from tests.net.rig import Rig
 from tests.net.worlds import VPC
 
-HOP_BY_HOP, ROUTING, AUTHENTICATION, NO_NEXT, MOBILITY = 0, 43, 51, 59, 135
+HOP_BY_HOP, ROUTING, AUTHENTICATION, NO_NEXT = 0, 43, 51, 59
 ALLOWED, REFUSED = 7000, 7001
 WHOLE_HEADER = 24
 """Bytes of a fragment, a multiple of 8, that hold any header that is looked at."""
@@ -290,21 +291,52 @@ def test_without_an_upper_layer(rig):
     assert rig.counters(made)[VPC, "invalid"] == before + 1
 
 
-@pytest.mark.parametrize(
-    ("version", "protocol"), [(6, MOBILITY), (6, 50), (6, 255), *((4, number) for number in (0, 43, 44, 59, 60, 255))]
-)
-def test_any_number_is_a_protocol(rig, version, protocol):
-    """Mobility and ESP are what they are, and IPv4 knows no extension headers: a rule for the number, or none."""
-    made = pair(version, [("out", "-1", (-1, -1), "near")], [("in", str(protocol), (-1, -1), "near")])
-    ends = _ends(version, 0)
+@VERSIONS
+def test_any_number_is_a_protocol(rig, version):
+    """Of all numbers of protocols those that a rule names pass and no others; IPv4 knows no extension headers."""
+    named = [number for number in range(256) if number % 2 == version // 6 or number in MADE]
+    rig.apply(pair(version, [("out", "-1", (-1, -1), "near")], [("in", *_whole(number), "near") for number in named]))
+    never = NO_UPPER_LAYER | {1} if version == 6 else {ICMPV6}
+    shots = []
+    for number in sorted({*range(256)} - {0, 43, 44, 60} if version == 6 else range(256)):
+        passes = number in named and number not in never
+        shots.append(("a", _of_protocol(version, number), "b" if passes else None))
+    seen = rig.fire(shots)
+    assert seen == [{arrives} if arrives else set() for _, _, arrives in shots]
+    assert sum(map(len, seen)) > 120
 
-    def shot(number):
-        return [packet(ends.source, ends.destination, protocol, bytes((NO_NEXT, 1)) + bytes(14) + tag(number))]
 
-    rig.apply(without_rules(made, "server"))
-    assert rig.fire([("a", shot, None)]) == [set()]
-    rig.apply(made)
-    assert rig.fire([("a", shot, "b")]) == [{"b"}]
+MADE = {1, 6, 17, 58}
+"""Protocols for which rules say more than the number."""
+NO_UPPER_LAYER = {HOP_BY_HOP, ROUTING, FRAGMENT, NO_NEXT, DESTINATION_OPTIONS}
+
+
+def _whole(number):
+    """Protocol and ports of a rule for the whole of a protocol."""
+    return str(number), (0, 65535) if number in (TCP, UDP) else (-1, -1)
+
+
+def _of_protocol(version, number):
+    ends = _ends(version, ALLOWED)
+
+    def made(mark):
+        match number:
+            case 6 | 17:
+                body = _content(ends, number, mark)
+            case 1 | 58:
+                kind = 8 if number == 1 else 128
+                body = icmp(ends, kind, 0, bytes(4), tag(mark))
+            case 132:
+                body = sctp(ends.ports, 0, 1, tag(mark))
+            case 136:
+                body = udp(ends, tag(mark), 136)
+            case 47:
+                body = struct.pack("!HH", 0, 0x0800) + tag(mark)
+            case _:
+                body = bytes((253, 1)) + bytes(14) + tag(mark)  # an authentication header says what follows it
+        return [packet(ends.source, ends.destination, number, body)]
+
+    return made
 
 
 def test_forged_sources_behind_headers(rig):
