@@ -86,6 +86,27 @@ def test_forget_takes_all_of_an_address(made):
         assert [one.original.destination for one in _udp(conntrack.dump(VPC))] == [THREE]
 
 
+@pytest.mark.parametrize("old_kernel", [False, True])
+@pytest.mark.parametrize("address", [TWO, six(TWO)])
+def test_forget_takes_very_many(fabric, monkeypatch, address, old_kernel):
+    """However many there are, all of the address go, from it and to it, and nobody else's; one by one where the kernel
+    cannot be told of them all at once."""
+    if old_kernel:  # for which the attribute has no meaning
+        monkeypatch.setattr(conntrack, "CTA_FILTER", 99)
+    both = [*FREE, *(rule6(one, "::/0") for one in FREE)]
+    wanted = dual(world({"endpoint": [], "free": both}, {"one": ["free"], "two": ["free"], "three": ["free"]}))
+    fabric.apply(wanted)
+    one, two, _ = (instance.id for instance in wanted.instances)
+    other, here = (six(ONE), six(THREE)) if ":" in address else (ONE, THREE)
+    with datagram(one, other) as sender, datagram(two, address) as receiver:
+        for port in range(1, conntrack.FEW_PER_ADDRESS + 10):
+            sender.sendto(b"x", (address, port))
+        receiver.sendto(b"x", (other, 9))
+        sender.sendto(b"x", (here, 9))
+        assert conntrack.forget(VPC, [address]) == conntrack.FEW_PER_ADDRESS + 10
+        assert [entry.original.destination for entry in _udp(conntrack.dump(VPC))] == [here]
+
+
 def test_events_tell_of_beginning_and_end(made):
     """NEW at the first packet that passes, with its mark; DESTROY with the final counts; nothing of other VPCs."""
     heard = conntrack.events(VPC)
