@@ -135,10 +135,14 @@ def forget(namespace: str, addresses: Iterable[str]) -> int:
         # Bytes are looked for first, since reading an entry costs much more than that.
         near = [data for data in _dump(netlink) if any(one in data for one in packed)]
         # Who sends to every port of everybody must not keep others waiting when its address is given away.
-        if len(near) > FEW_PER_ADDRESS * len(wanted) and all(_flush(netlink, one) for one in wanted):
-            return len(near)
+        flushed = 0
+        if len(near) > FEW_PER_ADDRESS * len(wanted):
+            four = [one for one in wanted if ":" not in one]
+            if all(_flush(netlink, one) for one in four):
+                left = [data for data in near if any(len(one) > 4 and one in data for one in packed)]
+                near, flushed = left, len(near) - len(left)
         doomed = [entry for entry in map(_entry, near) if not wanted.isdisjoint(_addresses(entry))]
-        return sum(_delete(netlink, entry) for entry in doomed)
+        return flushed + sum(_delete(netlink, entry) for entry in doomed)
 
 
 def forget_ranges(namespace: str, networks: Iterable[IPv4or6Network]) -> int:
@@ -274,17 +278,19 @@ def _delete(netlink: socket.socket, entry: Entry) -> bool:
 
 
 def _flush(netlink: socket.socket, address: str) -> bool:
-    """Delete all entries from an address and all to it, in the kernel; False where it is too old to do so (before
-    6.10 it takes this for one entry that is not fully named)."""
-    source, destination = (CTA_IP_V6_SRC, CTA_IP_V6_DST) if ":" in address else (CTA_IP_V4_SRC, CTA_IP_V4_DST)
-    packed = socket.inet_pton(_family(address), address)
-    for kind, flag in ((source, FILTER_SOURCE), (destination, FILTER_DESTINATION)):
+    """Delete all entries from an IPv4 address and all to it, in the kernel; False where it is too old to do so and takes
+    this for one entry that is not fully named.
+
+    Not for IPv6, where the kernel compares the wrong way round (Linux 6.18): it deletes all the others.
+    """
+    packed = socket.inet_pton(socket.AF_INET, address)
+    for kind, flag in ((CTA_IP_V4_SRC, FILTER_SOURCE), (CTA_IP_V4_DST, FILTER_DESTINATION)):
         ends = _attribute(CTA_TUPLE_IP | NLA_F_NESTED, _attribute(kind, packed))
         told = _attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, ends)
         flags = _attribute(CTA_FILTER_ORIG_FLAGS, struct.pack("=I", flag))
         told += _attribute(CTA_FILTER | NLA_F_NESTED, flags)
-        _send(netlink, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, _family(address), told)
-        if any(kind != NLMSG_ERROR or _error(body) for kind, body in _split(netlink.recv(1 << 16))):
+        _send(netlink, IPCTNL_MSG_CT_DELETE, NLM_F_ACK, socket.AF_INET, told)
+        if any(answer != NLMSG_ERROR or _error(body) for answer, body in _split(netlink.recv(1 << 16))):
             return False
     return True
 
