@@ -278,8 +278,8 @@ def _delete(netlink: socket.socket, entry: Entry) -> bool:
 
 
 def _flush(netlink: socket.socket, address: str) -> bool:
-    """Delete all entries from an IPv4 address and all to it, in the kernel; False where it is too old to do so and takes
-    this for one entry that is not fully named.
+    """Delete all entries from an IPv4 address and all to it, in the kernel; False where it is too old to do so and
+    takes this for one entry that is not fully named.
 
     Not for IPv6, where the kernel compares the wrong way round (Linux 6.18): it deletes all the others.
     """
