@@ -302,7 +302,7 @@ def test_enough_of_these_worlds_lets_something_through() -> None:
     """Comparing nothing with nothing would prove nothing."""
     matrices = [reach(world(seed), Wish()) for seed in range(40)]
     assert sum(any(cell.region for cell in one.cells) for one in matrices) >= 20
-    assert sum(any(cell.doubtful for cell in one.cells) for one in matrices) >= 5
+    assert sum(any(cell.doubtful for cell in one.cells) for one in matrices) >= 2
 
 
 def test_a_wish_cuts_the_matrix() -> None:

@@ -139,6 +139,17 @@ def _cut(wish: Wish) -> Region:
     return Region((Box(source, EVERY_SOURCE, ports),))
 
 
+class _Part(NamedTuple):
+    """What some principals reach of some targets; the regions by their numbers in the sheet."""
+
+    certain: int
+    doubtful: int
+    depends: tuple[str, ...]
+
+
+_Rows = dict[tuple[tuple[Target, ...], _Part], list[str]]
+
+
 class _Sheet:
     """The part of the matrix that belongs to one endpoint."""
 
@@ -148,33 +159,47 @@ class _Sheet:
         self._vpc_id = world.vpc_of_subnet(endpoint.subnet_id).id
         self._cut = cut
         self._allowances: dict[tuple[int, tuple[Any, ...]], Allowance] = {}
-        self._regions: dict[tuple[Box, ...], Region] = {}
+        self._interned: dict[tuple[Any, ...], Allowance] = {}
+        self._regions = [NOTHING]
+        self._numbers: dict[tuple[Box, ...], int] = {(): 0}
 
     def cells(self, targets: dict[str, list[Target]], likes: Sequence[tuple[Reading, list[Who]]]) -> Iterator[Cell]:
         """Each principal and target is in at most one."""
-        rows: dict[tuple[Any, ...], list[str]] = {}
+        merged: dict[tuple[tuple[str, ...], _Part], list[Target]] = {}
         for network, alike in self._by_network(targets.get(self._vpc_id, [])):
-            for reading, whos in likes:
-                for allowance, some in self._by_policies(reading, alike):
-                    certain, possible = network & allowance.certain, NOTHING
-                    if allowance.possible is not allowance.certain:
-                        possible = (network & allowance.possible) - certain
-                    if not certain and not possible:
-                        continue
-                    depends = tuple(sorted(allowance.depends)) if possible else ()
-                    row = some, self._key(certain), self._key(possible), depends
-                    rows.setdefault(row, []).extend(who.name for who in whos)
-        merged: dict[tuple[Any, ...], list[Target]] = {}
-        for (some, certain_key, possible_key, depends), names in rows.items():
-            merged.setdefault((tuple(names), certain_key, possible_key, depends), []).extend(some)
-        for (names_of, certain_key, possible_key, depends), reached in merged.items():
-            certain, possible = self._regions[certain_key], self._regions[possible_key]
-            yield Cell(self._endpoint.id, names_of, tuple(reached), certain, possible, depends)
+            for (some, part), names in self._rows(network, alike, likes).items():
+                merged.setdefault((tuple(names), part), []).extend(some)
+        for (names_of, part), reached in merged.items():
+            regions = self._regions[part.certain], self._regions[part.doubtful]
+            yield Cell(self._endpoint.id, names_of, tuple(reached), *regions, part.depends)
 
-    def _key(self, region: Region) -> tuple[Box, ...]:
+    def _rows(self, network: Region, alike: tuple[Target, ...], likes: Sequence[tuple[Reading, list[Who]]]) -> _Rows:
+        """Who reaches what of targets to which the network lets through the same."""
+        parts: dict[int, _Part] = {}
+        rows: _Rows = {}
+        for reading, whos in likes:
+            for allowance, some in self._by_policies(reading, alike):
+                part = parts.get(id(allowance))
+                if part is None:
+                    part = parts[id(allowance)] = self._part(network, allowance)
+                if part.certain or part.doubtful:
+                    rows.setdefault((some, part), []).extend(who.name for who in whos)
+        return rows
+
+    def _part(self, network: Region, allowance: Allowance) -> _Part:
+        certain, doubtful = network & allowance.certain, NOTHING
+        if allowance.possible is not allowance.certain:
+            doubtful = (network & allowance.possible) - certain
+        depends = tuple(sorted(allowance.depends)) if doubtful else ()
+        return _Part(self._key(certain), self._key(doubtful), depends)
+
+    def _key(self, region: Region) -> int:
+        """A number for the content of a region; 0 for none."""
         boxes = region.merged()
-        self._regions.setdefault(boxes, Region._of_disjoint(boxes))
-        return boxes
+        key = self._numbers.setdefault(boxes, len(self._regions))
+        if key == len(self._regions):
+            self._regions.append(Region.of_disjoint(boxes))
+        return key
 
     def _by_network(self, targets: Iterable[Target]) -> Iterator[tuple[Region, tuple[Target, ...]]]:
         """What the network lets through, and to which targets."""
@@ -182,7 +207,7 @@ class _Sheet:
         classes: dict[Likeness, list[Target]] = {}
         for target in targets:
             classes.setdefault(likeness(self._world, target, places), []).append(target)
-        same: dict[tuple[Box, ...], list[Target]] = {}
+        same: dict[int, list[Target]] = {}
         for alike in classes.values():
             region = passing(self._world, self._endpoint, alike[0]) & self._cut
             if region:
@@ -206,5 +231,7 @@ class _Sheet:
     def _allowance(self, reading: Reading, signature: tuple[Any, ...], address: str) -> Allowance:
         known = id(reading), signature
         if known not in self._allowances:
-            self._allowances[known] = reading.allowance(self._endpoint, address)
+            found = reading.allowance(self._endpoint, address)
+            content = found.certain.merged(), found.possible.merged(), found.depends
+            self._allowances[known] = self._interned.setdefault(content, found)
         return self._allowances[known]

@@ -47,12 +47,11 @@ class Box(NamedTuple):
     def __and__(self, other: Box) -> Box | None:
         """What is in both; None for nothing."""
         spans = []
-        for (first, last), (low, high) in zip(self, other, strict=True):
-            start, end = max(first, low), min(last, high)
-            if start > end:
+        for (first, last), (low, high) in zip(self, other):  # noqa: B905  # three and three: this is asked most of all
+            if low > last or first > high:
                 return None
-            spans.append((start, end))
-        return Box(*spans)
+            spans.append((first if first > low else low, last if last < high else high))
+        return Box._make(spans)
 
     def without(self, other: Box) -> Iterator[Box]:
         """Disjoint boxes that together are what is in this and not in the other, at most six."""
@@ -92,7 +91,8 @@ class Region:
         self.boxes = tuple(disjoint)
 
     @classmethod
-    def _of_disjoint(cls, boxes: Iterable[Box]) -> Region:
+    def of_disjoint(cls, boxes: Iterable[Box]) -> Region:
+        """Boxes that are known to be disjoint."""
         region = cls.__new__(cls)
         region.boxes = tuple(boxes)
         return region
@@ -103,11 +103,11 @@ class Region:
 
     def __or__(self, other: Region) -> Region:
         """What is in either."""
-        return Region._of_disjoint((*self.boxes, *(other - self).boxes))
+        return Region.of_disjoint((*self.boxes, *(other - self).boxes))
 
     def __and__(self, other: Region) -> Region:
         """What is in both."""
-        return Region._of_disjoint(
+        return Region.of_disjoint(
             common for one in self.boxes for two in other.boxes if (common := one & two) is not None
         )
 
@@ -118,7 +118,7 @@ class Region:
             rest = [piece for one in rest for piece in one.without(there)]
             if not rest:
                 break
-        return Region._of_disjoint(rest)
+        return Region.of_disjoint(rest)
 
     def __le__(self, other: Region) -> bool:
         """Whether all of this is in the other."""
@@ -149,7 +149,7 @@ class Region:
     def merged(self) -> tuple[Box, ...]:
         """The same in fewer boxes, in order, for showing: boxes that differ on one axis alone and touch become one."""
         boxes = list(self.boxes)
-        for axis in (2, 1, 0, 2, 1):
+        for axis in (2, 1, 0, 2, 1) if len(boxes) > 1 else ():
             boxes = _joined(boxes, axis)
         return tuple(sorted(boxes))
 
