@@ -47,11 +47,25 @@ INSIGHTS = ("insights_paths", "insights_analyses")
 IDENTITY = ("users", "user_groups", "roles", "managed_policies", "access_keys")
 """Fields of the World whose resources refer to one another, but not to those of NETWORK."""
 
+MOST_ENTRIES = 1000
+"""Entries that a prefix list may hold (VPC User Guide, managed prefix lists)."""
+_TIMEOUTS = {"tcp_established": (60, 432_000), "udp_stream": (60, 180), "udp": (30, 60)}
+"""Seconds that may be asked for (EC2 API, ConnectionTrackingSpecificationRequest)."""
+_NUMBERS = frozenset(map(str, range(256)))
+_ICMP = frozenset({"icmp", "icmpv6", "1", "58"})
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,14}")
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _RESERVED_LINKS = frozenset({"lo", "all", "default", "void", "void-peer"})
-_PREFIXES = {"vpcs": "vpc-", "interfaces": "eni-", "instances": "i-", "endpoints": "eice-"}
-"""Field -> how its ids begin: netd, which is root, makes names of namespaces and files of them."""
+_PREFIXES = {
+    "vpcs": "vpc-",
+    "prefix_lists": "pl-",
+    "groups": "sg-",
+    "interfaces": "eni-",
+    "instances": "i-",
+    "endpoints": "eice-",
+}
+"""Field -> how its ids begin: netd, which is root, makes names of namespaces, files, chains and sets of them, and no
+two may share one."""
 
 
 def check_world(world: World) -> None:
@@ -122,7 +136,7 @@ def _check_network(world: World, concerned: Mapping[str, Collection[Any]], befor
 
     What is in `before` too, which was checked, is looked at again only as far as it depends on anything else.
     """
-    for kind in ("vpcs", "subnets", "interfaces", "instances", "endpoints"):
+    for kind in ("vpcs", "subnets", "prefix_lists", "groups", "interfaces", "instances", "endpoints"):
         for one in concerned[kind]:
             _check_id(kind, one.id)
     for vpc in concerned["vpcs"]:
@@ -164,7 +178,7 @@ def _check_id(kind: str, resource_id: str) -> None:
 
 
 def _check_vpc(vpc: Vpc) -> None:
-    _network(4, vpc.id, vpc.cidr_block)
+    _check_room(vpc.id, _network(4, vpc.id, vpc.cidr_block))
     for text in vpc.ipv6_cidr_blocks:
         _network(6, vpc.id, text)
 
@@ -180,6 +194,15 @@ def _check_subnet(world: World, subnet: Subnet) -> None:
     if subnet.ipv6_cidr_block and not _within(subnet.id, 6, subnet.ipv6_cidr_block, parent.ipv6_cidr_blocks):
         inside = " or ".join(parent.ipv6_cidr_blocks) or f"an IPv6 range of {parent.id}, which has none"
         raise WorldError(f"subnet {subnet.id}: {subnet.ipv6_cidr_block} is not inside {inside}")
+    for network in (subnet.network, subnet.ipv6_network):
+        if network is not None:
+            _check_room(f"subnet {subnet.id}", network)
+
+
+def _check_room(owner: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+    """The router and the DNS server have the first addresses after the base."""
+    if network.num_addresses < 4:
+        raise WorldError(f"{owner}: {network} has no room for the router's addresses")
 
 
 def _check_overlap(world: World, vpc_id: str) -> None:
@@ -220,9 +243,11 @@ def _within(owner: str, version: int, text: str, parents: Iterable[str]) -> bool
 
 
 def _check_prefix_list(prefix_list: PrefixList) -> None:
-    if not _ID.fullmatch(prefix_list.id):
-        raise WorldError(f"prefix list {prefix_list.id!r}: an id has letters, digits and hyphens")
     version = 4 if prefix_list.address_family == "IPv4" else 6
+    if not 1 <= prefix_list.max_entries <= MOST_ENTRIES:
+        raise WorldError(
+            f"prefix list {prefix_list.id}: {prefix_list.max_entries} entries are not within 1-{MOST_ENTRIES}"
+        )
     ranges = [_network(version, prefix_list.id, entry.cidr) for entry in prefix_list.entries]
     if len(ranges) != len(set(ranges)):
         raise WorldError(f"prefix list {prefix_list.id}: {Counter(ranges).most_common(1)[0][0]} is in it twice")
@@ -232,8 +257,6 @@ def _check_prefix_list(prefix_list: PrefixList) -> None:
 
 
 def _check_group(world: World, group: SecurityGroup, before: SecurityGroup | None) -> None:
-    if not _ID.fullmatch(group.id):
-        raise WorldError(f"group {group.id!r}: an id has letters, digits and hyphens")
     if world.vpc(group.vpc_id) is None:
         raise WorldError(f"group {group.id}: VPC {group.vpc_id} does not exist")
     known = {} if before is None else {rule.id: rule for rule in before.rules}
@@ -263,11 +286,13 @@ def _check_rule(rule: SecurityGroupRule) -> None:
             f"rule {rule.id}: exactly one of cidr_ipv4, cidr_ipv6, prefix_list_id, referenced_group_id is needed"
         )
     named = rule.ip_protocol in ("-1", "tcp", "udp", "icmp", "icmpv6")
-    numbered = rule.ip_protocol.isascii() and rule.ip_protocol.isdecimal()
-    if not named and not (numbered and int(rule.ip_protocol) <= 255):
+    # As everybody writes it: `06` would be TCP to some readers and to others not.
+    if not named and rule.ip_protocol not in _NUMBERS:
         raise WorldError(f"rule {rule.id}: {rule.ip_protocol!r} is no protocol: a name, -1 or a number to 255")
     if rule.ip_protocol in ("tcp", "udp", "6", "17") and not 0 <= rule.from_port <= rule.to_port <= 65535:
         raise WorldError(f"rule {rule.id}: {rule.from_port}-{rule.to_port} is no port range within 0-65535")
+    if rule.ip_protocol in _ICMP and not (-1 <= rule.from_port <= 255 and -1 <= rule.to_port <= 255):
+        raise WorldError(f"rule {rule.id}: {rule.from_port}, {rule.to_port} are no type and code of ICMP")
     if not _ID.fullmatch(rule.id):
         raise WorldError(f"rule {rule.id!r}: an id has letters, digits and hyphens")
     if rule.cidr_ipv4 is not None:
@@ -286,6 +311,7 @@ def _check_interface(world: World, eni: NetworkInterface) -> None:
     if not _LINK.fullmatch(eni.link) or eni.link in _RESERVED_LINKS:
         raise WorldError(f"interface {eni.id}: {eni.link!r} cannot be a link's name")
     _check_addresses(eni, subnet)
+    _check_timeouts(eni)
     if eni.attached_to:
         _check_attachment(world, eni, subnet)
     if not eni.group_ids:
@@ -293,6 +319,13 @@ def _check_interface(world: World, eni: NetworkInterface) -> None:
     for group_id in eni.group_ids:
         if _vpc_of_group(world, group_id) != subnet.vpc_id:
             raise WorldError(f"interface {eni.id}: group {group_id} does not exist in {subnet.vpc_id}")
+
+
+def _check_timeouts(eni: NetworkInterface) -> None:
+    for name, (least, most) in _TIMEOUTS.items():
+        seconds = getattr(eni.connection_tracking, name, None)
+        if seconds is not None and not least <= seconds <= most:
+            raise WorldError(f"interface {eni.id}: {name} of {seconds} s is not within {least}-{most}")
 
 
 def _check_attachment(world: World, eni: NetworkInterface, subnet: Subnet) -> None:
