@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.net.families import dual
-from tests.net.random_worlds import A, B, random_plans, random_world
+from tests.net.random_flows import random_plans
+from tests.net.random_worlds import A, B, random_world
 from tests.net.small_changes import FOLLOWED, edited
 from tests.net.worlds import CLIENT, VPC, preserving, rule, sg, world
 from wicketgate import rules

@@ -3,7 +3,8 @@
 Each network interface judges for itself (EC2 User Guide, security group connection tracking). A flow that it tracks
 goes on whatever becomes of the rules; of one that it does not track every packet is judged by the present rules. TCP
 and UDP alone can be untracked: where a rule for any address admits the flow and the other direction allows all ports to
-any address, an entry of its own would say nothing that the rules do not.
+any address, an entry of its own would say nothing that the rules do not. And where an interface without
+source/destination check begins a flow under an address that is not its own: the address's owner has no part in it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Tracking:
     reason: str = ""
     """One line for people."""
     rules: tuple[SecurityGroupRule, ...] = ()
-    """What makes it untracked: the rule that admits the flow, and the one that allows everything the other way."""
+    """What makes it untracked: the rule that admits the flow, and the one that allows everything the other way. None
+    for a flow that begins under an address that is not the interface's."""
 
 
 Sides = tuple[Tracking, Tracking]
@@ -43,6 +45,9 @@ def tracking(world: World, flow: Flow) -> Sides:
 
 
 def _side(world: World, eni: NetworkInterface, seen: groups.Packet, packet: Moving, *, egress: bool) -> Tracking:
+    own = not egress or packet.source in eni.addresses or world.endpoint_of_interface(eni.id) is not None
+    if not own:
+        return Tracking(False, f"{packet.source} is not of {eni.id}, which gains no part in a flow by it")
     if packet.protocol not in (groups.TCP, groups.UDP):
         return Tracking(True, f"{packet} is always tracked")
     if world.endpoint_of_interface(eni.id) is not None:  # its inbound rules count for nothing, so nor do they here

@@ -6,7 +6,9 @@ How a packet travels:
                         answer from the router (ICMP for an expired TTL, a neighbour entry) and rides on no flow
     prerouting mangle   flows: what an endpoint sends under another address has to be of a flow that it opened; replies
                         of an endpoint's flows: connection mark -> packet mark -> route back to the endpoint
-    forward filter      forward -> first packet of its flow has passed, and both sides are tracked? accept
+    forward filter      forward -> by_another  sent under an address that is not the interface's: judged by itself
+                        -> errors  an ICMP error about a flow, by nobody who is an end of it: the same
+                        -> first packet of its flow has passed, and both sides are tracked? accept
                         -> to an endpoint's interface? drop
                         -> snd_<link>  the sender's outbound groups, each rule that matches: goto receive
                         -> receive -> rcv_<link>  the receiver's inbound groups, each rule that matches: accept
@@ -18,6 +20,10 @@ How a packet travels:
 
 Whether a flow is untracked at a side is decided on its first packet and kept in the connection mark. "First" is
 `ct status`, not `ct state new`: a flow that nobody has answered goes on as well when its rule goes.
+
+An interface without source/destination check gains no part in a flow by bearing another one's address: what it sends so
+is judged by its own groups, packet by packet, and a flow that begins so is untracked at the initiator's side, so that
+the address's owner is judged by its groups, too.
 
 A peering link stands in the place of an interface: it has its own source check, what leaves by it is judged by the
 sender's groups here and by the receiver's in the other VPC's namespace, each with flows of its own.
@@ -49,6 +55,7 @@ from wicketgate.rules.ir import (
     Dispatch,
     Drop,
     Family,
+    FlowSourceIn,
     Goto,
     Hook,
     Icmp,
@@ -79,6 +86,8 @@ LISTENER_DISCOVERY = (130, 131, 132, 143)
 UNSPECIFIED4, UNSPECIFIED6 = ip_network("0.0.0.0/8"), ip_network("::/128")
 BROADCAST, ON_LINK_MULTICAST = ip_network("255.255.255.255/32"), ip_network("ff02::/16")
 
+_WAYS: tuple[Literal["original"], Literal["reply"]] = ("original", "reply")
+
 FORGED = Rule(statements=(Count("forged_source"),), verdict=Drop())
 NOT_OWN = tuple(
     Rule((PairIn("iif", version, sources(version), negate=True),), FORGED.statements, Drop()) for version in VERSIONS
@@ -97,6 +106,8 @@ class Surroundings:
     """Link of each active peering connection -> ranges of the other VPC."""
     timeouts: tuple[Rule, ...] = ()
     """What leads to the chains of time-outs, if there are any."""
+    unchecked: bool = False
+    """Whether an instance's interface has its source/destination check off."""
 
 
 def base_chains(around: Surroundings) -> dict[str, Chain]:
@@ -206,6 +217,8 @@ def _forward(around: Surroundings) -> dict[str, Chain]:
         "forward": Chain(
             (
                 *((leaving,) if around.peers else ()),
+                *(_not_own("by_another") if around.unchecked else ()),
+                Rule((CtState(("related",)),), verdict=Jump("errors")),
                 Rule((CtConfirmed(), CtMark(0, names.UNTRACKED)), verdict=Accept()),
                 Rule((CtState(("invalid",)),), verdict=Goto("of_no_flow")),
                 Rule((CtConfirmed(),), verdict=Goto("again")),
@@ -213,6 +226,7 @@ def _forward(around: Surroundings) -> dict[str, Chain]:
             ),
             Hook("forward", FILTER, "drop"),
         ),
+        "errors": Chain(tuple(_errors())),
         # ICMP that is neither a request nor about a known flow begins none: it is judged packet by packet.
         "of_no_flow": Chain(
             (
@@ -246,10 +260,31 @@ def _forward(around: Surroundings) -> dict[str, Chain]:
             )
         ),
     }
+    if around.unchecked:
+        untracked = SetCtMark(names.INITIATOR_UNTRACKED, names.INITIATOR_UNTRACKED)
+        begins = Rule((CtState(("new",)), CtDirection("original")), (untracked,))
+        chains["by_another"] = Chain((begins, Rule(verdict=Goto("by_itself"))))
     if around.peers:
         chains["leaving"] = Chain(tuple(_leaving(around.vpc)))
         chains["leave"] = Chain((Rule(verdict=Accept()),))
     return chains
+
+
+def _not_own(chain: str) -> Iterator[Rule]:
+    """Where what an unchecked interface sends under another address than its own goes."""
+    for version in VERSIONS:
+        unchecked = InterfaceIn("iif", "unchecked")
+        yield Rule((unchecked, PairIn("iif", version, sources(version), negate=True)), verdict=Goto(chain))
+
+
+def _errors() -> Iterator[Rule]:
+    """ICMP errors are of a flow if an end of it sends them; else whoever guesses its ports could send what its own
+    rules forbid. An endpoint's were seen to with its other packets."""
+    for version in VERSIONS:
+        for direction in _WAYS:
+            of_end = FlowSourceIn(version, direction, sources(version), negate=True)
+            matches = (InterfaceIn("iif", "endpoints", negate=True), CtDirection(direction), of_end)
+            yield Rule(matches, verdict=Goto("by_itself"))
 
 
 def _leaving(vpc: Vpc) -> Iterator[Rule]:

@@ -91,10 +91,11 @@ def _whole(world: World, vpc_id: str, before: tuple[World, Ruleset] | None) -> R
         if (other := world.vpc(one.other(vpc_id))) is not None
     }
     timeouts = compile_timeouts(interfaces, peers)
-    base = base_chains(Surroundings(vpc, endpoints, peers, timeouts.jump))
     of_interfaces = _chains_of_interfaces(interfaces, endpoints, before)
     of_group = _parts_of_groups(world, groups, before)
     free = {eni.link for eni in interfaces if not eni.source_dest_check}
+    unchecked = free - endpoints.keys()
+    base = base_chains(Surroundings(vpc, endpoints, peers, timeouts.jump, bool(unchecked)))
     preserving = {link for link, endpoint in endpoints.items() if endpoint.preserve_client_ip or link in free}
     return Ruleset(
         chains={
@@ -109,6 +110,7 @@ def _whole(world: World, vpc_id: str, before: tuple[World, Ruleset] | None) -> R
             "endpoints": frozenset(endpoints),
             "any_source": frozenset(free | endpoints.keys()),
             "preserving": frozenset(preserving),
+            **({"unchecked": frozenset(unchecked)} if unchecked else {}),
             **({"peerings": frozenset(peers)} if peers else {}),
             **timeouts.interface_sets,
             **_open_sets(of_group.chains, groups, [eni for eni in interfaces if eni.link not in endpoints]),

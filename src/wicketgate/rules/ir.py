@@ -82,6 +82,17 @@ class PairIn:
 
 
 @dataclass(frozen=True)
+class FlowSourceIn:
+    """(device entered by, address that packets of the flow bear as source in a direction) is, or is not, in a named set
+    of pairs of that family. Never holds for the other family, nor for what is of no flow."""
+
+    version: Version
+    direction: Literal["original", "reply"]
+    set_name: str
+    negate: bool = False
+
+
+@dataclass(frozen=True)
 class CellIn:
     """The packet is of that family and protocol, and its address of that side and destination port lie in a cell of a
     named set."""
@@ -141,6 +152,7 @@ Match = (
     | InterfaceIn
     | InterfaceIs
     | PairIn
+    | FlowSourceIn
     | CellIn
     | Address
     | Family

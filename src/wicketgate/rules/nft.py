@@ -266,6 +266,9 @@ def _match(match: ir.Match) -> str:
         case ir.PairIn(side, version, set_name, negate):
             address = f"{'ip' if version == 4 else 'ip6'} {'saddr' if side == 'iif' else 'daddr'}"
             return f"{side}name . {address} {'!= ' if negate else ''}@{set_name}"
+        case ir.FlowSourceIn(version, direction, set_name, negate):
+            address = f"ct {direction} {'ip' if version == 4 else 'ip6'} saddr"
+            return f"iifname . {address} {'!= ' if negate else ''}@{set_name}"
         case ir.CellIn(side, version, protocol, set_name):
             ports = f"{'tcp' if protocol == 6 else 'udp'} dport"
             return f"{'ip' if version == 4 else 'ip6'} {side} . {ports} @{set_name}"

@@ -31,6 +31,8 @@ class Packet:
     ct_mark: int = 0
     ct_confirmed: bool = False
     """With `new`: whether an earlier packet of the flow has passed, and nobody has answered yet."""
+    flow_source: str = ""
+    """For an ICMP error (`related`) of somebody else than an end of its flow: the end that would have sent it."""
 
     @property
     def version(self) -> int:
@@ -119,6 +121,11 @@ def _holds(match: ir.Match, packet: Packet, ruleset: ir.Ruleset, result: Walk) -
             # The address implies the family: for other packets the expression does not match at all.
             pair = (packet.iif, packet.saddr) if side == "iif" else (packet.oif, packet.daddr)
             return packet.version == version and (pair in ruleset.pair_sets[set_name].pairs) is not negate
+        case ir.FlowSourceIn(version, direction, set_name, negate):
+            if packet.version != version or not _tracked(packet):
+                return False
+            source = (packet.flow_source or packet.saddr) if packet.ct_reply is (direction == "reply") else packet.daddr
+            return ((packet.iif, source) in ruleset.pair_sets[set_name].pairs) is not negate
         case ir.CellIn():
             return _cell(match, packet, ruleset) is not None
         case ir.Address(side, network):
