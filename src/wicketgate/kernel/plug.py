@@ -3,8 +3,8 @@
     <link>   in the VPC's namespace: a host route to each address; fe80::1, the router that IPv6 hosts know
     eth<n>   in the namespace of the instance or endpoint: the addresses, and a default route to the router
 
-A link says in its alias what it is for and how it was configured, the last thing that is done to it, so that a process
-without memory neither takes it for another's nor does it all again.
+A link says in its alias what it is for and how it was configured, so that a process without memory neither takes it for
+another's nor does it all again. It is the last thing that is done to it, and taken back before anything else is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ ROUTER6 = "fe80::1"
 FURTHER_TABLE = 1000
 """In an instance's namespace: packets from addresses of eth<n>, n > 0, follow the table 1000 + n; also their rules'
 priority."""
+
+CHANGING = "changing"
+"""In a link's alias, in the place of how it was configured: it may be half done."""
 
 HOST_SYSCTLS = {
     "net/ipv4/conf/all/rp_filter": "0",
@@ -165,7 +168,7 @@ class Links:
             if device not in ("", "eth0") and netns.exists(namespace):
                 _forget_rules(namespace, device)
         ip.delete_links(self.vpc_id, sorted(doomed))
-        lines = []
+        lines = [f"link set dev {link} alias {self._place(link)}|{CHANGING}" for link in leaving]
         for link, addresses in leaving.items():
             lines += [f"route delete {_host(address)} dev {link}" for address in sorted(addresses)]
         ip.batch(self.vpc_id, lines)

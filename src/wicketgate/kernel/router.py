@@ -79,7 +79,11 @@ def set_tracking(vpc_id: str) -> None:
 def lay_void(vpc_id: str) -> None:
     """Route what no interface holds to nowhere: there it is judged and counted. Raises FabricError."""
     there = {str(link["ifname"]): link["flags"] for link in ip.read(vpc_id, "link", "show")}
-    lines = [] if VOID[0] in there else [f"link add {VOID[0]} type veth peer name {VOID[1]}"]
+    lines = []
+    if not there.keys() >= set(VOID):
+        ip.delete_links(vpc_id, there.keys() & set(VOID))  # somebody else's link of that name is in the way
+        there = {}
+        lines.append(f"link add {VOID[0]} type veth peer name {VOID[1]}")
     # Without ARP nothing is looked up there: else each address tried would take a place in the neighbour table,
     # which all namespaces of the host share.
     lines += [f"link set {link} arp off" for link in VOID if "NOARP" not in there.get(link, ())]
