@@ -4,6 +4,7 @@ import array
 import json
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -29,12 +30,14 @@ from wicketgate.tunnel.dial import DialReply, DialRequest
 class Process:
     """A netd of its own, with our ends of its sockets."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, log=None):
         self.feed, feed = socket.socketpair()
         self.gateway, gateway = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         config = {"feed_fd": feed.fileno(), "gateway_fds": [gateway.fileno()], "state_directory": str(directory)}
         command = [sys.executable, "-m", "wicketgate.netd", json.dumps(config)]
-        self.process = subprocess.Popen(command, pass_fds=[feed.fileno(), gateway.fileno()])
+        with Path(log or os.devnull).open("ab") as said:
+            inherited = [feed.fileno(), gateway.fileno()]
+            self.process = subprocess.Popen(command, pass_fds=inherited, stderr=said if log else None)
         feed.close()
         gateway.close()
         self.feed.settimeout(20)
@@ -42,8 +45,16 @@ class Process:
 
     def apply(self, made):
         """Send a World and wait for the answer."""
-        self.feed.sendall(ipc.frame(ipc.whole(made)))
+        self.tell(made)
         return ipc.read_answer(self.feed)
+
+    def tell(self, made):
+        """Send a World."""
+        self.feed.sendall(ipc.frame(ipc.whole(made)))
+
+    def answers(self, seconds):
+        """Whether an answer comes within that time."""
+        return bool(select.select([self.feed], [], [], seconds)[0])
 
     def dial(self, **options):
         """One dial: (reply, descriptors)."""
