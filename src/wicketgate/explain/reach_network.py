@@ -53,6 +53,11 @@ def ends(world: World, vpc_id: str) -> list[int]:
     return sorted(found)
 
 
+def place_of(address: str, places: list[int]) -> int:
+    """Between which ends of ranges an address lies."""
+    return bisect_right(places, span_of(address)[0])
+
+
 def likeness(world: World, target: Target, places: list[int]) -> Likeness:
     """What of a target matters; `places` as `ends` has them."""
     eni = world.interface(target.interface)
@@ -60,7 +65,7 @@ def likeness(world: World, target: Target, places: list[int]) -> Likeness:
     assert eni is not None, "targets are made from interfaces"
     return Likeness(
         tuple(sorted(set(eni.group_ids))),
-        bisect_right(places, span_of(target.address)[0]),
+        place_of(target.address, places),
         instance is None or instance.state == "running",
     )
 
