@@ -95,6 +95,14 @@ def test_nobody_opens_a_flow_for_others(rig, version):
 
 
 @VERSIONS
+def test_nobody_spoils_a_flow_of_others(rig, version):
+    """What it sends under the initiator's address before there is an answer changes nothing for the initiator."""
+    rig.apply(_world(version, checked=False, intruder=[("out", "-1")]))
+    assert rig.fire([("a", _says(version), "b"), ("c", _says(version), "b")]) == [{"b"}, {"b"}]
+    assert rig.fire([("b", _says(version, reply=True), "a")]) == [{"a"}]
+
+
+@VERSIONS
 def test_errors_are_of_the_ends(rig, version):
     """An ICMP error about a flow passes from its ends; from anybody else its sender's rules have to allow it."""
     flow = [("a", _says(version), "b"), ("b", _says(version, reply=True), "a")]

@@ -262,8 +262,14 @@ def _forward(around: Surroundings) -> dict[str, Chain]:
     }
     if around.unchecked:
         untracked = SetCtMark(names.INITIATOR_UNTRACKED, names.INITIATOR_UNTRACKED)
-        begins = Rule((CtState(("new",)), CtDirection("original")), (untracked,))
-        chains["by_another"] = Chain((begins, Rule(verdict=Goto("by_itself"))))
+        chains["by_another"] = Chain(
+            (
+                # A flow that the owner began stays as it is.
+                Rule((CtConfirmed(),), verdict=Goto("by_itself")),
+                Rule((CtDirection("original"),), (untracked,)),
+                Rule(verdict=Goto("by_itself")),
+            )
+        )
     if around.peers:
         chains["leaving"] = Chain(tuple(_leaving(around.vpc)))
         chains["leave"] = Chain((Rule(verdict=Accept()),))
