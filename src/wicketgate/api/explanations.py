@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wicketgate.api.attempts import explain_attempt, find_attempt
+from wicketgate.api.reports import lint_world
 from wicketgate.audit import AuditError
 from wicketgate.control.call import Caller
 from wicketgate.explain import Language, Question, Unanswerable, as_data, explain, principal_arn
@@ -45,6 +46,8 @@ class Asking:
     authorize: Callable[[str], None]
     """Raises ApiError unless the caller may ask this about a resource (an ARN, or `*`). To be called before anything
     is told."""
+    limits: Sequence[Any] = ()
+    """The installation's quotas, each kind of them of its own type."""
 
     @property
     def language(self) -> Language:
@@ -102,7 +105,7 @@ def _explain_recorded(asking: Asking) -> dict[str, Any]:
 
 
 Operation = Callable[[Asking], dict[str, Any]]
-OPERATIONS: Final[dict[str, Operation]] = {"Explain": explain_question}
+OPERATIONS: Final[dict[str, Operation]] = {"Explain": explain_question, "Lint": lint_world}
 """Action -> how it is answered; each calls `authorize` before it tells anything."""
 
 

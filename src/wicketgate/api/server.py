@@ -307,6 +307,7 @@ class Api:
             world=self.writer.world,
             store=self.writer.store,
             audit_paths=self.audit_paths,
+            limits=self.values.get("quotas", ()),
             authorize=lambda resource: authority.authorize(
                 (Ask(action, resource),), principal, asked.context, explanations.SERVICE, json=True
             ),

@@ -37,7 +37,7 @@ somebody else. {uncredited} connections ended whose beginning is not known; what
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="The settings file that names it.")
 def command(counters: bool, group_id: str | None, as_json: bool, directory: Path | None, config: Path | None) -> int:
     """Show the security groups in force on this host: members and rules. Run it as root, where wicketgate serves."""
-    answer = _asked(directory or _configured(config))
+    answer = asked(directory or configured(config))
     if counters and answer.totals is None:
         raise click.ClickException("nothing is counted: the setting rule_counters is false")
     totals = answer.totals if counters else None
@@ -58,7 +58,8 @@ def _printable(line: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
 
 
-def _configured(config: Path | None) -> Path:
+def configured(config: Path | None) -> Path:
+    """The state directory that a settings file names. Raises ClickException."""
     from wicketgate.configuration import ConfigurationError, load
 
     try:
@@ -67,7 +68,8 @@ def _configured(config: Path | None) -> Path:
         raise click.ClickException(str(error)) from error
 
 
-def _asked(directory: Path) -> Answer:
+def asked(directory: Path) -> Answer:
+    """What the netd with this state directory enforces and counted. Raises ClickException."""
     from wicketgate.model import FabricError
     from wicketgate.netd.asking import ask
 
