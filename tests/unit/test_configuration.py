@@ -48,6 +48,7 @@ OTHER: dict[str, Any] = {
     "preserve_client_ipv6": True,
     "revocation": "immediate",
     "rule_counters": False,
+    "guard_rules": False,
     "groups_per_interface": 6,
     "rules_per_interface": 1001,
 }

@@ -176,6 +176,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             "true or false",
         ),
     ] = True
+    guard_rules: Annotated[
+        bool,
+        _setting(
+            "Whether netd puts its nftables table back half a second after somebody else has changed the rules of a\n"
+            "network namespace of its. Without, experiments by hand stay until netd writes there itself.",
+            "true or false",
+        ),
+    ] = True
 
     endpoints_per_region: Annotated[int, _count("EC2 Instance Connect Endpoints in all.", last=4095)] = 5
     endpoints_per_vpc: Annotated[int, _count("EC2 Instance Connect Endpoints in one VPC.", last=4095)] = 1

@@ -41,6 +41,8 @@ class Fabric:
         """The World that is wholly in force; None before the first, and after a failure."""
         self._nft: dict[str, Nftables] = {}
         self._applied: dict[str, rules.Ruleset] = {}
+        self._guard = True
+        """The setting `guard_rules` of the last World."""
         self._generations: dict[str, int] = {}
         """Namespace -> the generation of its ruleset that is ours; another one is somebody else's work."""
         self._links: dict[str, plug.Links] = {}
@@ -53,6 +55,7 @@ class Fabric:
         Raises FabricError, and then may stop half way: apply the World before again, with a fresh Fabric.
         """
         before, self._world = self._world, None
+        self._guard = world.settings.guard_rules
         found = _everything(world) if before is None else delta(before, world)
         if found.routing:
             self._peerings.unplug(world)
@@ -78,8 +81,10 @@ class Fabric:
         """Put back our table where somebody else has changed the ruleset; returns the namespaces.
 
         Asks the kernel for one number for each namespace. Whatever else was changed there is left alone. Raises
-        FabricError.
+        FabricError. The setting `guard_rules` switches it off.
         """
+        if not self._guard:
+            return []
         changed = [
             name
             for name, number in self._generations.items()
@@ -167,7 +172,10 @@ class Fabric:
         # If this fails, the next attempt starts from what the kernel says.
         before, known = self._applied.pop(namespace, None), self._generations.pop(namespace, None)
         found = nft.generation()
-        ours = found == (generation.noted(namespace) if known is None else known)
+        if known is None or before is None:
+            ours = found == generation.noted(namespace)
+        else:
+            ours = found == known or not self._guard
         try:
             done = nft.carry_out(_steps(nft, before, ruleset, ours=ours))
         except TooLong:

@@ -449,3 +449,5 @@ class Settings(Struct, frozen=True, kw_only=True):
     A VPC's tag `wicketgate:revocation` overrides it there."""
     rule_counters: bool = True
     """Whether it is counted what each rule lets through. Costs a microsecond for each new connection."""
+    guard_rules: bool = True
+    """Whether rules that somebody else changed in the kernel are put back, half a second later."""
