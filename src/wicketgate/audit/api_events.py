@@ -16,7 +16,7 @@ from wicketgate.audit.resources import resources
 from wicketgate.audit.spelling import request_parameters, response_elements, shortened
 from wicketgate.model import ApiError, Principal, World
 
-_READS: Final = ("Describe", "Get", "List", "Lookup", "Simulate", "Search", "Head", "Explain", "Reach")
+_READS: Final = ("Describe", "Get", "List", "Lookup", "Simulate", "Search", "Head", "Explain", "Reach", "Lint", "Check")
 _READS_WITH_ANSWER: Final = frozenset({"AssumeRole"})
 """Read-only at AWS, for they change no resource; their answer is written down all the same."""
 
