@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.deployment import deployed
 from tests.api.kernel import in_namespace, kernel_rules
 from tests.api.worlds import endpoint, filters, refusal, run, wait_for_state
 
@@ -132,11 +133,23 @@ def test_netd_killed_during_a_call(deployment, ec2, vpc, group):
     deployment.serve.wait_alive()
 
 
-def test_refused_by_the_kernel(deployment, ec2, vpc, group):
+def test_refused_by_the_kernel(deployment):
     """What netd cannot have the kernel do is undone: InternalError with the reason, and World and kernel as before.
 
-    A group's chain that a foreign rule jumps to cannot be deleted.
+    A group's chain that a foreign rule jumps to cannot be deleted. With `guard_rules` the foreign rule would not stay.
     """
+    deployment.stop()
+    try:
+        with deployed("unguarded", guard_rules=False) as other:
+            ec2 = other.client("ec2")
+            vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+            group = ec2.create_security_group(GroupName="g", Description="d", VpcId=vpc)["GroupId"]
+            _refused_by_the_kernel(other, ec2, vpc, group)
+    finally:
+        deployment.start()
+
+
+def _refused_by_the_kernel(deployment, ec2, vpc, group):
     rule = authorized(ec2, group, 7201)
     table = ("inet", "wicketgate")
     chain = f"in_{group.removeprefix('sg-')}"
@@ -150,7 +163,7 @@ def test_refused_by_the_kernel(deployment, ec2, vpc, group):
     assert ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"] == before
     assert rule in kernel_rules(vpc)
     assert authorized(ec2, group, 7202) in kernel_rules(vpc)  # and life goes on
-    in_namespace(vpc, "nft", "delete", "chain", *table, "foreign")
+    assert "foreign" not in kernel_rules(vpc)  # undoing put our whole table back
     ec2.delete_security_group(GroupId=group)
     assert chain not in kernel_rules(vpc)
     # The undone call stands in the audit trail as what it was: a failure.
