@@ -71,7 +71,7 @@ def reach(world: World, wish: Wish) -> Matrix:
         reading = Reading(world, who, wish.at)
         likes.setdefault(reading.likeness, (reading, []))[1].append(who)
     cut = _cut(wish)
-    targets = _targets(world, wish)
+    targets = wanted_targets(world, wish)
     cells = [cell for one in endpoints for cell in _Sheet(world, one, cut).cells(targets, list(likes.values()))]
     return Matrix(tuple(cells), whos, tuple(one.id for one in endpoints), world.revision, wish.at)
 
@@ -107,8 +107,8 @@ def _endpoints(world: World, wish: Wish) -> tuple[Endpoint, ...]:
     return tuple(one for one in asked if one.state in CONNECTABLE_STATES)
 
 
-def _targets(world: World, wish: Wish) -> dict[str, list[Target]]:
-    """VPC -> the targets in it that are wanted."""
+def wanted_targets(world: World, wish: Wish) -> dict[str, list[Target]]:
+    """VPC -> the targets in it that are wanted. Raises Unanswerable when a target is named and there is none."""
     found: dict[str, list[Target]] = {}
     for eni in world.interfaces:
         if world.endpoint_of_interface(eni.id) is not None:
