@@ -61,3 +61,19 @@ def test_references_do_not_count_addresses(rig, version):
         rig.apply(_checked(made, checked=False))
         seen = rig.fire([("a", _from(NEIGHBOUR[version], version), arrives)])
         assert seen == [{arrives} if arrives else set()]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("0.0.0.0", "0.1.2.3", "127.0.0.1", "169.254.169.254", "169.254.1.1", "224.0.0.5", "255.255.255.255"),
+        *("::", "::1", "fe80::5", "fe80::1", "ff02::1", "ff0e::5"),
+    ],
+)
+def test_sources_that_are_nobodys(rig, source):
+    """Without the check, too: what no machine can have as its address goes nowhere."""
+    version = 6 if ":" in source else 4
+    made = pair(version, [("out", "-1", (-1, -1), "any")], [("in", "-1", (-1, -1), "any")])
+    rig.apply(_checked(made, checked=False))
+    assert rig.fire([("a", _from(source, version), None)]) == [set()]
+    assert rig.fire([("a", _from(OUTSIDE[version], version), "b")]) == [{"b"}]
