@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from tests.net.families import dual, rule6, six
-from tests.net.packets import ICMP, ICMPV6, UDP, Ends, icmp, packet, quoted, tag, udp
+from tests.net.packets import ICMP, ICMPV6, UDP, Ends, fragments, icmp, packet, quoted, tag, udp
 from tests.net.rig import Rig
-from tests.net.worlds import rule, world
+from tests.net.worlds import VPC, rule, world
 from wicketgate.model import Change, apply_change
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
@@ -114,3 +114,44 @@ def test_errors_are_of_the_ends(rig, version):
     assert rig.fire(forged) == [set(), set()]
     rig.apply(_world(version, intruder=[("out", "icmp" if version == 4 else "icmpv6")]))
     assert rig.fire([("c", _complains(version, C, reply=True), "a")]) == [{"a"}]
+
+
+@VERSIONS
+def test_fragments_of_others(rig, version):
+    """A fragment under another one's address is forged by itself: it does not become part of a datagram of that one's
+    when the rest of it comes from there."""
+    made = _world(version)
+    rig.apply(made)
+    ends = _ends(version)
+
+    def part(place, ahead):
+        def made(number):  # the whole carries the number of the shot with its last part
+            whole = packet(ends.source, ends.destination, UDP, udp(ends, tag(number + ahead) + bytes(40)))
+            return fragments(whole, 0x1234)[place : place + 1]
+
+        return made
+
+    shots = [("c", part(0, 1), None), ("a", part(1, 0), None)]
+    before = rig.counters(made)[VPC, "forged_source"]
+    assert rig.fire(shots) == [set(), set()]
+    assert rig.counters(made)[VPC, "forged_source"] == before + 1
+
+
+HOP_BY_HOP = 0
+UNKNOWN, JUMBO = b"\x80\x04\0\0\0\0", b"\xc2\x04\0\0\0\x64"
+"""Options that Linux answers: one that it does not know, and too small a jumbogram (RFC 8200, RFC 2675)."""
+
+
+@pytest.mark.parametrize("option", [UNKNOWN, JUMBO])
+def test_options_under_a_false_address(rig, option):
+    """What is wrong with a packet's options the router tells nobody, since it reads them before the source check."""
+    rig.apply(_world(6))
+    source = _ends(6).source
+    ends = Ends(source, _ends(6).destination, PORTS)
+    for sender in (source, _address(C, 6)):
+
+        def forged(number, sender=sender):
+            body = bytes((UDP, 0)) + option + udp(ends, tag(number))
+            return [packet(sender, ends.destination, HOP_BY_HOP, body)]
+
+        assert rig.fire([("c", forged, None)]) == [set()]

@@ -3,7 +3,8 @@
 How a packet travels:
 
     prerouting raw      source_check: before routing and before connection tracking, so that a forged packet gets no
-                        answer from the router (ICMP for an expired TTL, a neighbour entry) and rides on no flow
+                        answer from the router (ICMP for an expired TTL, a neighbour entry) and rides on no flow; and
+                        before fragments are put together, lest one of another machine's be among them
     prerouting mangle   flows: what an endpoint sends under another address has to be of a flow that it opened; replies
                         of an endpoint's flows: connection mark -> packet mark -> route back to the endpoint
     forward filter      forward -> by_another  sent under an address that is not the interface's: judged by itself
@@ -17,6 +18,7 @@ How a packet travels:
                         again: later packets of a flow that is untracked at a side, which is judged by its rules anew
     postrouting         counts what goes to an endpoint's interface
     input               router: what is never filtered (VPC User Guide, security groups), and nothing else
+    output              answers: what the router sends by itself, but for what Linux answers before it looks at sources
 
 Whether a flow is untracked at a side is decided on its first packet and kept in the connection mark. "First" is
 `ct status`, not `ct state new`: a flow that nobody has answered goes on as well when its rule goes.
@@ -73,10 +75,13 @@ from wicketgate.rules.ir import (
 )
 from wicketgate.rules.names import ENDPOINT_MARK_MASK, Direction, endpoint_mark, sources
 
-RAW, MANGLE, FILTER = -300, -150, 0
+RAW, MANGLE, FILTER = -450, -150, 0
+"""Priorities; Linux puts fragments together at -400 (NF_IP_PRI_CONNTRACK_DEFRAG)."""
 DHCP, DHCP6, DNS, NTP = 67, 547, 53, 123
 
 ICMP, ICMPV6 = 1, 58
+PARAMETER_PROBLEM = 4
+"""ICMPv6 (RFC 4443, 3.4)."""
 
 NEIGHBOUR_DISCOVERY = (133, 135, 136)
 """ICMPv6 that the router hears: router solicitations, neighbour solicitations and advertisements (RFC 4861)."""
@@ -118,6 +123,9 @@ def base_chains(around: Surroundings) -> dict[str, Chain]:
         **_forward(around),
         **_untracking(),
         "router": Chain(tuple(_router(around.vpc)), Hook("input", FILTER, "drop")),
+        # Hop-by-hop options are read before any hook: whatever a machine writes into a packet with a wrong one would
+        # come to whom it gives as the source.
+        "answers": Chain((Rule((Icmp(6, PARAMETER_PROBLEM, None),), verdict=Drop()),), Hook("output", FILTER)),
     }
 
 
