@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 
 from wicketgate import rules
-from wicketgate.kernel import conntrack, generation, netns, plug, returns, router
+from wicketgate.kernel import conntrack, generation, netns, plug, refill, returns, router
 from wicketgate.kernel.delta import OVER, Delta, delta
 from wicketgate.kernel.nftables import Nftables, TooLong
 from wicketgate.kernel.peering import Peerings
@@ -177,7 +177,7 @@ class Fabric:
         else:
             ours = found == known or not self._guard
         try:
-            done = nft.carry_out(_steps(nft, before, ruleset, ours=ours))
+            done = _put(nft, before, ruleset, ours=ours)
         except TooLong:
             done = nft.carry_out(rules.loading(ruleset))
         self._generations[namespace] = found
@@ -227,19 +227,22 @@ def _peers(world: World, vpc_id: str) -> list[str]:
     return [one for one in others if netns.exists(one)]
 
 
-def _steps(nft: Nftables, before: rules.Ruleset | None, ruleset: rules.Ruleset, *, ours: bool) -> Iterable[str | bytes]:
-    """What leads to a ruleset, in one transaction unless nothing whole is in force.
+def _put(nft: Nftables, before: rules.Ruleset | None, ruleset: rules.Ruleset, *, ours: bool) -> int:
+    """Lead to a ruleset, in one transaction unless nothing whole is in force; returns how many transactions it were.
 
     `ours`: nobody else has changed anything in the namespace; if somebody has, our mark proves nothing.
     """
     if before is not None and ours:
         batch = rules.rewriting(before, ruleset)
         step = rules.changes(before, ruleset) if batch is None else batch
-        return [step] if step else []
+        return nft.carry_out([step] if step else [])
     applied = _applied_fingerprint(nft)
     if not applied:
-        return rules.loading(ruleset)
-    return [] if ours and applied == rules.fingerprint(ruleset) else [rules.render(ruleset)]
+        return nft.carry_out(rules.loading(ruleset))
+    if ours and applied == rules.fingerprint(ruleset):
+        return 0
+    refill.replace(nft, ruleset)
+    return 1
 
 
 def _applied_fingerprint(nft: Nftables) -> str:

@@ -16,11 +16,15 @@ from wicketgate.model import FabricError
 
 NFT_CTX_OUTPUT_JSON = 1 << 4
 NETLINK_NETFILTER = 12
-NFT_MSG_GETGEN = 10 << 8 | 16
-NLM_F_REQUEST = 0x1
+NFT_MSG_GETGEN, NFT_MSG_NEWOBJ, NFT_MSG_GETOBJ = (10 << 8 | number for number in (16, 18, 19))
+NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
+NFPROTO_INET = 1
+NFTA_OBJ_TABLE, NFTA_OBJ_NAME, NFTA_OBJ_TYPE = 1, 2, 3
+NFT_OBJECT_CT_TIMEOUT = 7
 
-_GENERATION = struct.Struct("=IHHIIBBH")
-"""A message that asks for the generation: header and nfgenmsg; in the answer one attribute follows."""
+_MESSAGE = struct.Struct("=IHHIIBBH")
+"""Header and nfgenmsg; attributes follow."""
+_ATTRIBUTE = struct.Struct("=HH")
 _ERROR = struct.Struct("=16xi")
 """Of a message NLMSG_ERROR, behind its header: a negative errno, or 0 for an acknowledgement."""
 
@@ -95,12 +99,38 @@ class Nftables:
         """The number of the namespace's last transaction, whoever sent it; it has 32 bits. Raises FabricError."""
         netlink = self._opened()
         try:
-            netlink.send(_GENERATION.pack(_GENERATION.size, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0, 0, 0, 0))
+            netlink.send(_MESSAGE.pack(_MESSAGE.size, NFT_MSG_GETGEN, NLM_F_REQUEST, 1, 0, 0, 0, 0))
             answer = netlink.recv(1 << 16)
         except OSError as error:
             raise FabricError(f"nftables in namespace {self.namespace}: {error.strerror}") from error
-        (number,) = struct.unpack_from("!I", answer, _GENERATION.size + 4)
+        (number,) = struct.unpack_from("!I", answer, _MESSAGE.size + _ATTRIBUTE.size)
         return int(number)
+
+    def timeouts(self, table: str) -> set[str]:
+        """The names of the `ct timeout` objects in a table of ours; libnftables 1.0.6 crashes when it lists them.
+
+        Raises FabricError.
+        """
+        name = table.encode() + b"\0"
+        body = _attribute(NFTA_OBJ_TABLE, name) + _attribute(NFTA_OBJ_TYPE, struct.pack("!I", NFT_OBJECT_CT_TIMEOUT))
+        netlink, found = self._opened(), set[str]()
+        head = (_MESSAGE.size + len(body), NFT_MSG_GETOBJ, NLM_F_REQUEST | NLM_F_DUMP, 1, 0, NFPROTO_INET, 0, 0)
+        try:
+            netlink.send(_MESSAGE.pack(*head) + body)
+            while True:
+                data = netlink.recv(1 << 16)
+                while data:
+                    length, kind = struct.unpack_from("=IH", data)
+                    if kind != NFT_MSG_NEWOBJ:  # the end, or an error
+                        return found
+                    found |= {
+                        value.rstrip(b"\0").decode()
+                        for attribute, value in _attributes(data[_MESSAGE.size : length])
+                        if attribute == NFTA_OBJ_NAME
+                    }
+                    data = data[(length + 3) & ~3 :]
+        except OSError as error:
+            raise FabricError(f"nftables in namespace {self.namespace}: {error.strerror}") from error
 
     def send(self, batch: bytes) -> None:
         """Send a batch of netlink messages whose last one asks for an acknowledgement; all or nothing.
@@ -153,6 +183,17 @@ class Nftables:
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = None
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        yield kind, data[_ATTRIBUTE.size : length]
+        data = data[(length + 3) & ~3 :]
 
 
 def _answers(netlink: socket.socket) -> Iterator[int]:

@@ -19,6 +19,7 @@ from wicketgate.rules.names import (
 )
 from wicketgate.rules.netlink import rewriting
 from wicketgate.rules.nft import changes, fingerprint, render
+from wicketgate.rules.refill import Present, refilling
 from wicketgate.rules.walk import Packet, Walk, walk
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Chain",
     "Hook",
     "Packet",
+    "Present",
     "Rule",
     "Ruleset",
     "Walk",
@@ -45,6 +47,7 @@ __all__ = [
     "endpoint_mark",
     "fingerprint",
     "loading",
+    "refilling",
     "render",
     "rewriting",
     "walk",
