@@ -321,7 +321,7 @@ def _authorize(asked: iam.Request, principal: Principal, trail: _Trail) -> None:
 
 def _may_see_rules(principal: Principal, caller: iam.Context) -> bool:
     describe = iam.Request(principal_arn=principal.arn, action=DESCRIBE_RULES, resource="*", context=caller)
-    return iam.decide(describe, principal).allowed
+    return iam.allows(describe, principal)
 
 
 def tunnel_context(port: int, address: str, duration: int, endpoint: Endpoint | None) -> dict[str, str]:

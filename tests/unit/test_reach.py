@@ -295,7 +295,9 @@ def decided(made: World, who: Who, endpoint: Endpoint, address: str, point: tupl
         resource=made.endpoint_arn(endpoint.id),
         context=context | tunnel_context(port, address, duration, endpoint),
     )
-    return iam.decide(request, who.principal).allowed
+    allowed = iam.decide(request, who.principal).allowed
+    assert iam.allows(request, who.principal) is allowed
+    return allowed
 
 
 def test_enough_of_these_worlds_lets_something_through() -> None:

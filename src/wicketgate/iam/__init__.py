@@ -1,7 +1,7 @@
 """May this principal do this to that? The IAM policy language: read, match, evaluate. Pure."""
 
 from wicketgate.iam.context import add_tags, caller_context
-from wicketgate.iam.evaluate import Decision, Miss, Request, decide, evaluate
+from wicketgate.iam.evaluate import Decision, Miss, Request, allows, decide, evaluate
 from wicketgate.iam.patterns import Context, wildcard_match
 from wicketgate.iam.policy import MalformedPolicy, Statement, read_document, read_policies
 from wicketgate.iam.trust import Trust, TrustStatement, may_assume, read_trust
@@ -16,6 +16,7 @@ __all__ = [
     "Trust",
     "TrustStatement",
     "add_tags",
+    "allows",
     "caller_context",
     "decide",
     "evaluate",

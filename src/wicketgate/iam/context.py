@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from wicketgate.model import Principal, World
+from wicketgate.model.addresses import ipv4_value
 
 _TYPES: Final = {"Root": "Account", "IAMUser": "User", "AssumedRole": "AssumedRole"}
 """CloudTrail's type of a principal -> IAM's."""
@@ -74,6 +75,8 @@ def _iso_time(now: int) -> str:
 
 def _canonical_address(text: str) -> str:
     """An address in its one spelling, an IPv4-mapped one as IPv4; empty for what is none."""
+    if ipv4_value(text) is not None:
+        return text
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

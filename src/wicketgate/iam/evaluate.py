@@ -89,6 +89,18 @@ def decide(request: Request, principal: Principal, *, granted: bool = False) -> 
     return next((decision for decision in decisions if not decision.allowed), decisions[0])
 
 
+def allows(request: Request, principal: Principal) -> bool:
+    """Whether `decide` allows a request, without finding out why: for whoever asks for nothing else."""
+    if principal.type == "Root":
+        return True
+    sets = (principal.policies, principal.session_policies)
+    try:
+        deciding = [_deciding(request, read_policies(policies)) for policies in sets if policies is not None]
+    except MalformedPolicy:
+        return False
+    return all(statement is not None and statement.allows for statement in deciding)
+
+
 def _decide_set(request: Request, kind: Kind, policies: Sequence[Policy]) -> Decision:
     try:
         return evaluate(request, read_policies(policies), kind)
@@ -100,16 +112,24 @@ def _decide_set(request: Request, kind: Kind, policies: Sequence[Policy]) -> Dec
 
 def evaluate(request: Request, statements: Sequence[Statement], kind: Kind = "identity-based") -> Decision:
     """Decide a request by all statements of one set of policies."""
+    statement = _deciding(request, statements)
+    if statement is None:
+        return _implicit_deny(request, statements, kind)
+    if not statement.allows:
+        return _explicit_deny(request, statement, kind)
+    return _allowed(f"statement {statement.name} allows {request.action} on {request.resource}", statement.name)
+
+
+def _deciding(request: Request, statements: Sequence[Statement]) -> Statement | None:
+    """The first Deny that applies, else the first Allow; None when none does."""
     action, resource, context = request.action.lower(), request.resource, request.context
     allowing: Statement | None = None
     for statement in statements:
         if (allowing is None or not statement.allows) and statement.applies(action, resource, context):
             if not statement.allows:
-                return _explicit_deny(request, statement, kind)
+                return statement
             allowing = statement
-    if allowing is None:
-        return _implicit_deny(request, statements, kind)
-    return _allowed(f"statement {allowing.name} allows {request.action} on {resource}", allowing.name)
+    return allowing
 
 
 def _allowed(reason: str, statement: str = "") -> Decision:

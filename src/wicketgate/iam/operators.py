@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from wicketgate.iam.patterns import Context, Template, template
+from wicketgate.model.addresses import ipv4_value
 
 Read = Callable[[str, bool], Any]
 """(policy's text, whether variables exist) -> the value to compare with; raises ValueError saying what is needed."""
@@ -159,6 +160,8 @@ def _block(text: str, _: bool = False) -> Block:
 
 @lru_cache(maxsize=8192)
 def _address(text: str) -> tuple[int, int] | None:
+    if (value := ipv4_value(text)) is not None:
+        return 4, value
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wicketgate.model import PROTOCOL_NUMBERS, PrefixListEntry, SecurityGroup, SecurityGroupRule, World
 from wicketgate.paths.ranges import Address, Range, Remembered, address, cidr, entry_of
@@ -15,8 +16,7 @@ TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 _ICMP_FAMILY = {ICMP: 4, ICMPV6: 6}
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """A packet as the rules of one network interface see it."""
 
     protocol: int

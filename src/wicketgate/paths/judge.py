@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from wicketgate.model import (
     PROTOCOL_NUMBERS,
@@ -128,8 +129,7 @@ def until_failure(steps: Iterable[Step | None]) -> Verdict:
     return Verdict(tuple(found))
 
 
-@dataclass(frozen=True)
-class Moving:
+class Moving(NamedTuple):
     """One packet on its way between two network interfaces, be it of a flow's first direction or back."""
 
     sender: NetworkInterface

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 from wicketgate.model import PrefixList, PrefixListEntry
+from wicketgate.model.addresses import ipv4_value
 
 _Thing = TypeVar("_Thing")
 _Value = TypeVar("_Value")
@@ -61,6 +62,8 @@ class Remembered(Generic[_Thing, _Value]):
 @lru_cache(maxsize=65_536)
 def address(text: str) -> Address:
     """An address from its text. Raises ValueError."""
+    if (value := ipv4_value(text)) is not None:
+        return Address(4, value)
     parsed = ipaddress.ip_address(text)
     return Address(parsed.version, int(parsed))
 
@@ -68,6 +71,8 @@ def address(text: str) -> Address:
 @lru_cache(maxsize=65_536)
 def canonical(text: str) -> str:
     """An address in the form in which the World has it. Raises ValueError."""
+    if ipv4_value(text) is not None:
+        return text
     return str(ipaddress.ip_address(text))
 
 
