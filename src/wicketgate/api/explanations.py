@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wicketgate.api.attempts import explain_attempt, find_attempt
+from wicketgate.api.reach import reach_world
 from wicketgate.api.reports import lint_world
 from wicketgate.audit import AuditError
 from wicketgate.control.call import Caller
@@ -105,7 +106,7 @@ def _explain_recorded(asking: Asking) -> dict[str, Any]:
 
 
 Operation = Callable[[Asking], dict[str, Any]]
-OPERATIONS: Final[dict[str, Operation]] = {"Explain": explain_question, "Lint": lint_world}
+OPERATIONS: Final[dict[str, Operation]] = {"Explain": explain_question, "Reach": reach_world, "Lint": lint_world}
 """Action -> how it is answered; each calls `authorize` before it tells anything."""
 
 
