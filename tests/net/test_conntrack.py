@@ -5,6 +5,7 @@ import select
 import socket
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -231,6 +232,15 @@ def test_idle_timeouts_of_other_protocols(made, protocol, body, answered, second
             sock.sendto(body, (address, 0))
     (entry,) = [one for one in conntrack.dump(VPC) if one.protocol == protocol]
     assert seconds - 5 < entry.timeout <= seconds
+
+
+def test_idle_timeouts_of_every_state(made):
+    """Where Linux has a timer for each state of a protocol, none is left out, not even one that a newer kernel adds."""
+    with netns.entered(VPC):
+        there = {one.name: one.read_text() for one in Path("/proc/sys/net/netfilter").glob("nf_conntrack_*_timeout*")}
+    timers = {name: text.strip() for name, text in there.items() if name.split("_")[2] in ("sctp", "gre", "dccp")}
+    assert {"nf_conntrack_sctp_timeout_established", "nf_conntrack_gre_timeout_stream"} <= timers.keys()
+    assert {name: seconds for name, seconds in timers.items() if seconds != "600"} == {}
 
 
 def test_idle_timeouts_of_udp(made):

@@ -134,7 +134,7 @@ def test_idle_time_outs(fabric, version, one, other, wanted):
     )
     made = apply_change(made, Change(puts=tuple(interfaces)))
     fabric.apply(made)
-    established, _, unanswered = wanted
+    established, _, unanswered = wanted  # streams: the next test
     with flow(made, version, TCP):
         (entry,) = (found for found in conntrack.dump(VPC) if found.protocol == 6)
         assert established - 5 <= entry.timeout <= established
@@ -143,11 +143,21 @@ def test_idle_time_outs(fabric, version, one, other, wanted):
         assert unanswered - 2 <= entry.timeout <= unanswered, "one exchange"
 
 
-def test_idle_time_out_of_a_stream(fabric):
-    """UDP that goes on for two seconds is a stream to Linux, and has that timer."""
+@pytest.mark.parametrize(("client", "server"), [(None, 77), (77, None), (150, 77), (77, 150)])
+def test_idle_time_out_of_a_stream(fabric, client, server):
+    """UDP that goes on for two seconds is a stream to Linux, and has that timer: the smaller of both interfaces'."""
     made = pair(4, EVERYTHING, EVERYTHING)
-    tracking = ConnectionTracking(udp_stream=77)
-    made = apply_change(made, Change(puts=(msgspec.structs.replace(made.interfaces[1], connection_tracking=tracking),)))
+    asked = {"a": ConnectionTracking(udp_stream=client), "b": ConnectionTracking(udp_stream=server)}
+    made = apply_change(
+        made,
+        Change(
+            puts=tuple(
+                msgspec.structs.replace(eni, connection_tracking=asked[eni.link])
+                for eni in made.interfaces
+                if eni.link in asked
+            )
+        ),
+    )
     fabric.apply(made)
     with flow(made, 4, UDP) as (one, other):
         deadline = time.monotonic() + 4
