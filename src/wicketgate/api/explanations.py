@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from wicketgate.api.attempts import explain_attempt, find_attempt
 from wicketgate.api.reach import reach_world
-from wicketgate.api.reports import lint_world
+from wicketgate.api.reports import check_world, lint_world
 from wicketgate.audit import AuditError
 from wicketgate.control.call import Caller
 from wicketgate.explain import Language, Question, Unanswerable, as_data, explain, principal_arn
@@ -106,7 +106,12 @@ def _explain_recorded(asking: Asking) -> dict[str, Any]:
 
 
 Operation = Callable[[Asking], dict[str, Any]]
-OPERATIONS: Final[dict[str, Operation]] = {"Explain": explain_question, "Reach": reach_world, "Lint": lint_world}
+OPERATIONS: Final[dict[str, Operation]] = {
+    "Explain": explain_question,
+    "Reach": reach_world,
+    "Lint": lint_world,
+    "Check": check_world,
+}
 """Action -> how it is answered; each calls `authorize` before it tells anything."""
 
 

@@ -22,6 +22,7 @@ VERBS = {
     "env": "Print the environment that AWS's own clients need for a deployment.",
     "explain": "Say why a connection can, or cannot, be made, and what would help.",
     "reach": "Say who reaches what, exactly, and what a change would shift.",
+    "check": "Run checks for continuous integration: who never reaches what, and who always does.",
     "lint": "Say what is too broad, without effect or not what it seems in groups and policies.",
     "audit": "Show the audit trail of a deployment.",
     "rules": "Show the security groups in force on this host, and what their rules let through.",
