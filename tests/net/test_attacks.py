@@ -1,20 +1,42 @@
 """What a hostile machine with a packet socket tries: to ride on flows of others, and to forge errors about them."""
 
+import socket
 import struct
 
 import msgspec
 import pytest
 
 from tests.net.families import dual, rule6, six
-from tests.net.packets import ICMP, ICMPV6, UDP, Ends, fragments, icmp, packet, quoted, tag, udp
+from tests.net.packets import (
+    ETH_P_ALL,
+    ETH_P_IP,
+    ETH_P_IPV6,
+    ICMP,
+    ICMPV6,
+    UDP,
+    Ends,
+    checksum,
+    fragments,
+    icmp,
+    packet,
+    quoted,
+    tag,
+    udp,
+)
 from tests.net.rig import Rig
 from tests.net.worlds import VPC, rule, world
+from wicketgate.kernel import ip, netns
 from wicketgate.model import Change, apply_change
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 NEAR = {4: "10.0.1.0/24", 6: "2001:db8:0:1::/64"}
 A, B, C = "10.0.1.11", "10.0.1.12", "10.0.1.13"
 PORTS = (4000, 9)
+LOOSE_SOURCE_ROUTE = 131
+"""An IPv4 option (RFC 791)."""
+ETH_P_ARP = 0x0806
+MANY = 1500
+"""More than the neighbour table of a host holds by default (net.ipv4.neigh.default.gc_thresh3)."""
 
 
 @pytest.fixture(name="rig")
@@ -155,3 +177,76 @@ def test_options_under_a_false_address(rig, option):
             return [packet(sender, ends.destination, HOP_BY_HOP, body)]
 
         assert rig.fire([("c", forged, None)]) == [set()]
+
+
+def test_source_routes(rig):
+    """Rules are asked about the address that a packet bears, so by a source route none goes on elsewhere: also where
+    the host takes such, whose settings a new namespace has."""
+    router = "10.0.1.1"
+    netns.create(VPC)
+    ip.sysctl(VPC, {f"net/ipv4/conf/{one}/accept_source_route": "1" for one in ("all", "default")})
+    rig.apply(_world(4, client=[rule("out", "udp", (9, 9), f"{router}/32")]))
+    ends = Ends(A, router, PORTS)
+    option = bytes((LOOSE_SOURCE_ROUTE, 7, 4)) + socket.inet_aton(B) + b"\0"
+
+    def routed(number):
+        whole = packet(A, router, UDP, udp(ends, tag(number)))
+        head = bytes((0x47,)) + whole[1:2] + struct.pack("!H", len(whole) + len(option)) + whole[4:10] + bytes(2)
+        head += whole[12:20] + option
+        return [head[:10] + struct.pack("!H", checksum(head)) + head[12:] + whole[20:]]
+
+    assert rig.fire([("a", routed, None)]) == [set()]
+
+
+def _neighbours(version):
+    return len(ip.read(VPC, f"-{version}", "neigh", "show", "nud", "all"))
+
+
+def _flood(made, frame):
+    """Send so many frames, made from a number and c's hardware address, from c's own end."""
+    with netns.entered(made.instances[2].id):
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with wire:
+        wire.bind(("eth0", ETH_P_ALL))
+        for number in range(MANY):
+            wire.send(frame(number, wire.getsockname()[4]))
+
+
+def test_arp_under_false_addresses(rig):
+    """It makes no entries in the neighbour table, of which a host has one for all VPCs; others find each other."""
+    made = _world(4)
+    rig.apply(made)
+
+    def frame(number, mac):
+        source, target = socket.inet_aton(f"10.0.{2 + number // 250}.{number % 250 + 1}"), socket.inet_aton(A)
+        target = socket.inet_aton("10.0.1.1") if number % 2 else target  # the router's own address, and a proxied one
+        asks = struct.pack("!HHBBH", 1, ETH_P_IP, 6, 4, 1) + mac + source + bytes(6) + target
+        return b"\xff" * 6 + mac + struct.pack("!H", ETH_P_ARP) + asks
+
+    _flood(made, frame)
+    assert rig.fire([("a", _says(4), "b")]) == [{"b"}]
+    assert _neighbours(4) < 10
+
+
+@pytest.mark.parametrize("kind", ["neighbour", "router", "dhcp"])
+def test_link_local_addresses_without_end(rig, kind):
+    """The router gets to know few of them at a time; others find each other."""
+    made = _world(6)
+    rig.apply(made)
+    before = _neighbours(6)
+    (link,) = ip.read(VPC, "link", "show", "dev", "c")
+    router = bytes.fromhex(link["address"].replace(":", ""))
+
+    def frame(number, mac):
+        ends = Ends(f"fe80::{0x1000 + number:x}", "fe80::1", (546, 547))
+        if kind == "dhcp":
+            whole = packet(ends.source, ends.destination, UDP, udp(ends, b"solicit"))
+        else:
+            target = socket.inet_pton(socket.AF_INET6, ends.destination) if kind == "neighbour" else b""
+            asks = icmp(ends, 135 if kind == "neighbour" else 133, 0, bytes(4), target + b"\1\1" + mac)
+            whole = packet(ends.source, ends.destination, ICMPV6, asks, hops=255)
+        return router + mac + struct.pack("!H", ETH_P_IPV6) + whole
+
+    _flood(made, frame)
+    assert rig.fire([("a", _says(6), "b")]) == [{"b"}]
+    assert _neighbours(6) < before + 150

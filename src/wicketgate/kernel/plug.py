@@ -58,6 +58,8 @@ class Attachment:
     prefix_length: int
     """Of the subnet's IPv4 range."""
     of_endpoint: bool
+    checked: bool
+    """Whether it sends under its own addresses alone."""
 
     @property
     def place(self) -> str:
@@ -67,7 +69,7 @@ class Attachment:
     @property
     def alias(self) -> str:
         """What the link carries as its alias in the kernel."""
-        told = repr((self.addresses, self.router, self.prefix_length, self.of_endpoint))
+        told = repr((self.addresses, self.router, self.prefix_length, self.of_endpoint, self.checked))
         return f"{self.place}|{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
     @property
@@ -96,6 +98,7 @@ def attachment(world: World, eni: NetworkInterface) -> Attachment:
         router=subnet.router_address or "",
         prefix_length=0 if subnet.network is None else subnet.network.prefixlen,
         of_endpoint=endpoint is not None,
+        checked=endpoint is None and eni.source_dest_check,
     )
 
 
@@ -187,7 +190,9 @@ class Links:
             off = "0" if one.has_ipv6 else "1"
             # Proxy ARP answers after a random delay of up to 0.8 s, which the first connection would wait for.
             quick = {f"net/ipv4/neigh/{one.link}/proxy_delay": "0"}
-            ip.sysctl(self.vpc_id, {f"net/ipv6/conf/{one.link}/disable_ipv6": off, **quick})
+            # ARP requests under false addresses would fill the neighbour table, which the whole host shares.
+            strict = {f"net/ipv4/conf/{one.link}/rp_filter": "1" if one.checked else "0"}
+            ip.sysctl(self.vpc_id, {f"net/ipv6/conf/{one.link}/disable_ipv6": off, **quick, **strict})
             ip.sysctl(one.namespace, {f"net/ipv6/conf/{one.device}/disable_ipv6": off})
             lines += _outside(one)
         ip.batch(self.vpc_id, lines)

@@ -18,6 +18,11 @@ SYSCTLS = {
     "net/ipv4/conf/default/rp_filter": "0",
     "net/ipv4/conf/all/send_redirects": "0",
     "net/ipv4/conf/default/send_redirects": "0",
+    # A new namespace has the host's values. By a source route a packet would go elsewhere than rules are asked about,
+    # and ARP replies that nobody asked for are to make no entries in the neighbour table, which the whole host shares.
+    "net/ipv4/conf/all/accept_source_route": "0",
+    "net/ipv4/conf/all/arp_accept": "0",
+    "net/ipv4/conf/default/arp_accept": "0",
     # For the links to come: the rest of a subnet is behind the router.
     "net/ipv4/conf/default/proxy_arp": "1",
     "net/ipv6/conf/all/forwarding": "1",

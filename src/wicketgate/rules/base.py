@@ -64,6 +64,7 @@ from wicketgate.rules.ir import (
     InterfaceIn,
     InterfaceIs,
     Jump,
+    Limit,
     Mark,
     Network,
     PairIn,
@@ -83,8 +84,11 @@ ICMP, ICMPV6 = 1, 58
 PARAMETER_PROBLEM = 4
 """ICMPv6 (RFC 4443, 3.4)."""
 
-NEIGHBOUR_DISCOVERY = (133, 135, 136)
-"""ICMPv6 that the router hears: router solicitations, neighbour solicitations and advertisements (RFC 4861)."""
+SOLICITATIONS, ADVERTISEMENT = (133, 135), 136
+"""ICMPv6 that the router hears: router and neighbour solicitations, neighbour advertisements (RFC 4861)."""
+STRANGERS = Limit(20, 50)
+"""Solicitations and DHCPv6 under addresses that are nobody's, such as link-local ones, in a VPC: of each the router
+remembers the sender in its neighbour table, of which the whole host has one, with 1024 entries by default."""
 LISTENER_DISCOVERY = (130, 131, 132, 143)
 """ICMPv6 of multicast listeners (RFC 2710, RFC 3810)."""
 
@@ -123,6 +127,7 @@ def base_chains(around: Surroundings) -> dict[str, Chain]:
         **_forward(around),
         **_untracking(),
         "router": Chain(tuple(_router(around.vpc)), Hook("input", FILTER, "drop")),
+        "strangers": Chain((Rule((STRANGERS,), verdict=Accept()), Rule(verdict=Drop()))),
         # Hop-by-hop options are read before any hook: whatever a machine writes into a packet with a wrong one would
         # come to whom it gives as the source.
         "answers": Chain((Rule((Icmp(6, PARAMETER_PROBLEM, None),), verdict=Drop()),), Hook("output", FILTER)),
@@ -337,11 +342,15 @@ def _untrack(direction: Direction, protocol: Literal[6, 17], version: Version) -
 
 def _router(vpc: Vpc) -> Iterator[Rule]:
     """What the router hears: never an endpoint, and, but for DHCP, only who sends under an address of its own."""
-    for kind in (*NEIGHBOUR_DISCOVERY, *LISTENER_DISCOVERY):
+    for kind in SOLICITATIONS:
+        yield Rule((PairIn("iif", 6, sources(6)), Icmp(6, kind, None)), verdict=Accept())
+        yield Rule((Address("saddr", UNSPECIFIED6), Icmp(6, kind, None)), verdict=Accept())
+        yield Rule((Icmp(6, kind, None),), verdict=Goto("strangers"))
+    for kind in (ADVERTISEMENT, *LISTENER_DISCOVERY):
         yield Rule((Icmp(6, kind, None),), verdict=Accept())
     yield Rule((InterfaceIn("iif", "endpoints"),), verdict=Drop())
     yield Rule((Address("saddr", UNSPECIFIED4), Ports(UDP, DHCP, DHCP)), verdict=Accept())
-    yield Rule((Address("saddr", names.LINK_LOCAL6), Ports(UDP, DHCP6, DHCP6)), verdict=Accept())
+    yield Rule((Address("saddr", names.LINK_LOCAL6), Ports(UDP, DHCP6, DHCP6)), verdict=Goto("strangers"))
     yield from (replace(rule, statements=()) for rule in NOT_OWN)
     for text in (names.METADATA_ADDRESS, names.METADATA_ADDRESS6):
         yield _service(text, TCP, names.METADATA_PORT)

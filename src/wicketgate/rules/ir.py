@@ -143,6 +143,14 @@ class Icmp:
     code: int | None
 
 
+@dataclass(frozen=True)
+class Limit:
+    """Not more packets than that have come so far: `per_second` in the long run, `burst` at once."""
+
+    per_second: int
+    burst: int
+
+
 Match = (
     CtState
     | CtConfirmed
@@ -159,6 +167,7 @@ Match = (
     | Protocol
     | Ports
     | Icmp
+    | Limit
 )
 
 # -- statements and verdicts -------------------------------------------------------------------------------------------

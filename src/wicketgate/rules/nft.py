@@ -284,6 +284,8 @@ def _match(match: ir.Match) -> str:
         case ir.Icmp(version, kind, code):
             name = "icmp" if version == 4 else "icmpv6"
             return f"{name} type {kind}" + ("" if code is None else f" {name} code {code}")
+        case ir.Limit(per_second, burst):
+            return f"limit rate {per_second}/second burst {burst} packets"
     assert_never(match)
 
 
