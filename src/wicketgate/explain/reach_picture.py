@@ -1,7 +1,8 @@
 """The matrix as a picture: principals down, targets by endpoint across, made from the JSON form of an answer.
 
 Self-contained, and readable in black and white: shapes and words say everything, colour only helps. A full square is
-reached by any client, a half one by some, a hatched one depends on what cannot be known beforehand.
+reached by any client, a half one by some, a hatched one depends on what cannot be known beforehand; its ports
+stand beside it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from wicketgate.explain.region import EVERY_SOURCE
 
 MOST_ROWS: Final = 200
 MOST_COLUMNS: Final = 80
-_SIDE, _LEFT, _TOP = 26, 230, 260
+_SIDE, _WIDE, _LEFT, _TOP = 26, 92, 230, 230
+ROOM: Final = 9
+"""Letters that fit beside a square."""
 _ANYWHERE: Final = list(sources_named(EVERY_SOURCE))
 _STYLE: Final = (
     "text{font:12px sans-serif;fill:#000}.head{font-weight:bold}.grid{fill:none;stroke:#999}"
@@ -38,7 +41,7 @@ def as_svg(data: Mapping[str, Any]) -> str:
     """A picture of a matrix (`reach_report.matrix_data`)."""
     columns, rows = _columns(data), _rows(data)
     shown, names = columns[:MOST_COLUMNS], rows[:MOST_ROWS]
-    width, height = _LEFT + _SIDE * len(shown) + 160, _TOP + _SIDE * len(names) + 90
+    width, height = _LEFT + _WIDE * len(shown) + 160, _TOP + _SIDE * len(names) + 90
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" role="img">',
         f"<title>Who reaches what, revision {data['revision']}, {escape(data['at'])}</title>",
@@ -49,7 +52,7 @@ def as_svg(data: Mapping[str, Any]) -> str:
     for place, name in enumerate(names):
         y = _TOP + _SIDE * place
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>')
-        parts += [_square(data, column, name, (_LEFT + _SIDE * at, y)) for at, column in enumerate(shown)]
+        parts += [_square(data, column, name, (_LEFT + _WIDE * at, y)) for at, column in enumerate(shown)]
     parts += _legend(_TOP + _SIDE * len(names) + 20, len(columns) - len(shown), len(rows) - len(names))
     return "\n".join([*parts, "</svg>", ""])
 
@@ -91,27 +94,35 @@ def _columns(data: Mapping[str, Any]) -> list[_Column]:
 
 
 def _column_head(place: int, column: _Column) -> str:
-    x = _LEFT + _SIDE * place + 17
+    x = _LEFT + _WIDE * place + 17
     more = "" if len(column.targets) == 1 else f" +{len(column.targets) - 1}"
     title = escape(f"{column.endpoint} to {', '.join(column.targets)}")
     said = escape(f"{column.endpoint[:14]} {column.targets[0][:30]}{more}")
-    return f'<text x="{x}" y="{_TOP - 8}" transform="rotate(-60 {x} {_TOP - 8})">{said}<title>{title}</title></text>'
+    return f'<text x="{x}" y="{_TOP - 8}" transform="rotate(-45 {x} {_TOP - 8})">{said}<title>{title}</title></text>'
 
 
 def _square(data: Mapping[str, Any], column: _Column, name: str, corner: tuple[int, int]) -> str:
     """What one principal reaches of a column."""
     x, y = corner
     inside = f'x="{x + 5}" y="{y + 5}" height="16"'
-    grid = f'<rect class="grid" x="{x}" y="{y}" width="{_SIDE}" height="{_SIDE}"/>'
+    grid = f'<rect class="grid" x="{x}" y="{y}" width="{_WIDE}" height="{_SIDE}"/>'
     cell = next((data["cells"][one] for one in column.cells if name in data["cells"][one]["principals"]), None)
     if cell is None:
         return grid
     title = f"<title>{escape(f'{name}: {_said(cell)}')}</title>"
+    ports = _short([span for tunnels, _ in _tunnels(cell) for span in tunnels["ports"]])
+    said = f'<text x="{x + 26}" y="{y + 17}">{ports}</text>'
     if not cell["reach"]:
-        return f'{grid}<rect class="maybe" {inside} width="16">{title}</rect>'
-    anywhere = any(tunnels["sources"] == _ANYWHERE for tunnels in cell["reach"])
+        return f'{grid}<g>{title}<rect class="maybe" {inside} width="16"/>{said}</g>'
+    anywhere = all(tunnels["sources"] == _ANYWHERE for tunnels in cell["reach"])
     full = f'<rect class="full" {inside} width="{16 if anywhere else 8}"/>'
-    return f'{grid}<g>{title}<rect class="box" {inside} width="16"/>{full}</g>'
+    return f'{grid}<g>{title}<rect class="box" {inside} width="16"/>{full}{said}</g>'
+
+
+def _short(spans: Sequence[Sequence[int]]) -> str:
+    """Ports in the room that there is."""
+    said = _spans(sorted({(span[0], span[1]) for span in spans}))
+    return said if len(said) <= ROOM else f"{said[:ROOM]}…"
 
 
 def _legend(y: int, columns: int, rows: int) -> list[str]:
