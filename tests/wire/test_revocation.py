@@ -4,6 +4,7 @@ immediate they are closed before the change is acknowledged, with a reason."""
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -23,8 +24,21 @@ from tests.wire.gateway_harness import (
     upgrade,
 )
 from wicketgate import ipc
-from wicketgate.model import AccessKey, Change, SecurityGroup, SecurityGroupRule, Settings, User, World
-from wicketgate.model.resources import REVOCATION_TAG
+from wicketgate.model import (
+    AccessKey,
+    Change,
+    ManagedPolicy,
+    PrefixList,
+    PrefixListEntry,
+    Role,
+    SecurityGroup,
+    SecurityGroupRule,
+    Settings,
+    User,
+    UserGroup,
+    World,
+)
+from wicketgate.model.resources import REVOCATION_TAG, PolicyVersion
 
 OUT = SecurityGroupRule(
     id="sgr-out", is_egress=True, ip_protocol="tcp", from_port=1, to_port=65535, cidr_ipv4="10.0.0.0/8"
@@ -155,6 +169,76 @@ def test_immediate_revocation_closes_tunnels(gateway: GatewayProcess, target: Ta
     steps = {"key": "credentials", "user": "credentials", "policy": "iam", "endpoint's": "endpoint-outbound"}
     step = steps.get(change.split(maxsplit=1)[0], "target-inbound")
     assert details["closeReason"].startswith(f"Access revoked: {step}: ")
+
+
+LIST = PrefixList(
+    id="pl-1", name="everywhere", address_family="IPv4", max_entries=1, entries=(PrefixListEntry(cidr="0.0.0.0/0"),)
+)
+ALL_OPEN = policy(OPEN_TUNNEL, EVERY_DESCRIBE)
+MANAGED = ManagedPolicy(
+    arn="arn:aws:iam::123456789012:policy/open",
+    name="open",
+    id="ANPAOPEN",
+    versions=(PolicyVersion(id="v1", document=ALL_OPEN[0].document),),
+)
+NOTHING = policy(EVERY_DESCRIBE)
+
+
+def by_list(world: World) -> World:
+    """The target's rule names a prefix list."""
+    listed = msgspec.structs.replace(IN, cidr_ipv4=None, prefix_list_id=LIST.id)
+    return msgspec.structs.replace(changed(world, "groups", "sg-t", rules=(listed,)), prefix_lists=(LIST,))
+
+
+def by_group(world: World) -> World:
+    """Alice may by her IAM group."""
+    group = UserGroup(name="ops", id="AGPAOPS", policies=ALL_OPEN)
+    return msgspec.structs.replace(
+        changed(world, "users", "alice", policies=(), groups=(group.name,)), user_groups=(group,)
+    )
+
+
+def by_managed_policy(world: World) -> World:
+    """Alice may by a managed policy."""
+    return msgspec.structs.replace(
+        changed(world, "users", "alice", policies=(), attached=(MANAGED.arn,)), managed_policies=(MANAGED,)
+    )
+
+
+def by_role(world: World) -> World:
+    """Her key is of a session of a role that may."""
+    role = Role(name="opener", id="AROAOPENER", policies=ALL_OPEN)
+    key = {"user_name": "", "role_name": role.name, "session_name": "s"}
+    return msgspec.structs.replace(changed(world, "access_keys", "AKIAALICE", **key), roles=(role,))
+
+
+INDIRECT = {
+    by_list: (msgspec.structs.replace(LIST, entries=()), "no inbound rule of sg-t allows tcp"),
+    by_group: (UserGroup(name="ops", id="AGPAOPS", policies=NOTHING), NOT_ANY_MORE),
+    by_managed_policy: (
+        msgspec.structs.replace(MANAGED, versions=(PolicyVersion(id="v1", document=NOTHING[0].document),)),
+        NOT_ANY_MORE,
+    ),
+    by_role: (Role(name="opener", id="AROAOPENER", policies=NOTHING), NOT_ANY_MORE),
+}
+"""What a tunnel may stand on beside the user's own policies and the groups' own ranges, and what it becomes."""
+
+
+@pytest.mark.parametrize("standing", INDIRECT)
+def test_what_is_named_decides_as_well(gateway: GatewayProcess, target: Target, standing: Callable[[World], World]):
+    """A list, a group, a managed policy or a role that changes closes the tunnel with the change, not some time after:
+    as time goes by tunnels are looked at every 5 s. Fed as a Change, since in a whole World everything is new."""
+    world = standing(base(2))
+    client, peer = alices(gateway, target, world)
+    now, words = INDIRECT[standing]
+    with peer:
+        carries(client, peer)
+        gateway.feed.sendall(ipc.frame(ipc.step(world.revision + 1, Change(puts=(now,)))))
+        assert ipc.read_answer(gateway.feed) == world.revision + 1
+        start = time.monotonic()
+        code, reason = client.receive_close()
+        assert (code, reason[: 16 + len(words)]) == (4403, f"Access revoked: {words}")
+        assert time.monotonic() - start < 0.5
 
 
 def test_the_tag_of_a_vpc_is_stronger_than_the_setting(gateway: GatewayProcess, target: Target):
