@@ -65,6 +65,13 @@ def test_exit_codes_and_lines(broad: str, tmp_path: Path) -> None:
     assert linted(shadowed, "--ignore", "WG007", "--fail-on", "note").returncode == 1
 
 
+def test_what_to_leave_out(broad: str) -> None:
+    """A kind, or one at a resource; anything else is wrong use."""
+    assert linted(broad, "--ignore", "WG001:sgr-3").returncode == 0
+    assert linted(broad, "--ignore", "WG001:sgr-9").returncode == 1
+    assert linted(broad, "--ignore", "everything").returncode == 252
+
+
 def test_a_clean_world(clean: str) -> None:
     """Says what was not looked at, and that there is nothing."""
     done = linted(clean)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from wicketgate.model import World
 
 CANNOT_TELL: Final = 2
+_is_ignorable = re.compile(r"WG[0-9]{3}(?::.+)?").fullmatch
 _SEVERITIES: Final = ("note", "warning", "error")
 
 
@@ -70,6 +72,9 @@ def command(  # noqa: PLR0917  # one parameter per option
 ) -> int:
     """Say what is too broad, without effect or not what it seems, and how to mend it."""
     language = cast(Language, lang) if lang else language_of(os.environ)
+    for one in ignore:
+        if not _is_ignorable(one):
+            raise click.UsageError(f"--ignore {one}: give a kind, as WG008, or a kind at a resource, as WG008:sgr-1")
     from wicketgate.client.errors import ClientError
 
     try:

@@ -133,7 +133,8 @@ def preservation(world: World, dead: Collection[str]) -> Iterator[Finding]:
                 one = Held(group, rule)
                 if rule.id in dead or not _depends(world, one, endpoint, sender):
                     continue
-                if any(_lost(one, endpoint, eni, before_and_after) for eni in world.members(group.id)):
+                alike = {before_and_after[0].class_of(eni): eni for eni in world.members(group.id)}
+                if any(_lost(one, endpoint, eni, before_and_after) for eni in alike.values()):
                     yield _switched(one, endpoint, sender)
 
 
