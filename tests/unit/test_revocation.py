@@ -5,7 +5,7 @@ import pytest
 
 from tests.net.worlds import CLIENT, VPC, rule, sg, world
 from wicketgate.kernel.conntrack import Direction, Entry
-from wicketgate.model import Change, PrefixList, PrefixListEntry, Settings, Subnet, Vpc, apply_change
+from wicketgate.model import Change, PrefixList, PrefixListEntry, RouteTable, Settings, Subnet, Vpc, apply_change
 from wicketgate.model.routing import VpcPeeringConnection
 from wicketgate.netd.flows import Reading
 from wicketgate.netd.revocation import FEW, Touched, concerned, touched
@@ -50,6 +50,19 @@ def test_a_prefix_lists_entries_concern_whose_rules_name_it():
 )
 def test_what_says_when_to_cut_concerns_everything(put):
     """The setting, and the tag of a VPC."""
+    assert touched(BASE, after(put)).everything
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        VpcPeeringConnection(id="pcx-1", requester_vpc_id=VPC, accepter_vpc_id=OTHER, link="pcx-1", status="deleted"),
+        RouteTable(id="rtb-1", vpc_id=VPC, main=True),
+        msgspec.structs.replace(BASE.subnets[0], cidr_block="10.0.0.0/20"),
+    ],
+)
+def test_ways_concern_everything(put):
+    """Peering connections, routes and subnets: a flow may have lost its way, wherever it is."""
     assert touched(BASE, after(put)).everything
 
 
