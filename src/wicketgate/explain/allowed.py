@@ -16,6 +16,7 @@ from wicketgate.explain.region import (
     EVERY_PROTOCOL,
     EVERY_SOURCE,
     IPV4_END,
+    NOTHING,
     Box,
     Region,
     Span,
@@ -25,24 +26,34 @@ from wicketgate.model import PROTOCOL_NUMBERS, NetworkInterface, SecurityGroup, 
 
 ICMP: Final = 1
 ICMPV6: Final = 58
+EVERY_PACKET: Final = Box()
 
 
-def outbound(world: World, sender: NetworkInterface, receiver: NetworkInterface, destination: str) -> Region:
-    """What the sender's outbound rules allow towards one address of the receiver."""
+def outbound(
+    world: World, sender: NetworkInterface, receiver: NetworkInterface, destination: str, within: Box = EVERY_PACKET
+) -> Region:
+    """What the sender's outbound rules allow towards one address of the receiver, of the packets within a box."""
     place, _ = span_of(destination)
-    family = EVERY_IPV4 if place < IPV4_END else EVERY_IPV6
+    family = Box(EVERY_IPV4 if place < IPV4_END else EVERY_IPV6) & within
+    if family is None:
+        return NOTHING
     boxes = []
     for group, rule in _rules(world, sender.group_ids, egress=True):
-        if any(first <= place <= last for first, last in peers_of(world, group, rule, receiver.group_ids)):
-            boxes += [box for box in (Box(family) & content_of(rule),) if box is not None]
+        box = family & content_of(rule)
+        if box is not None and any(
+            first <= place <= last for first, last in peers_of(world, group, rule, receiver.group_ids)
+        ):
+            boxes.append(box)
     return Region(boxes)
 
 
-def inbound(world: World, receiver: NetworkInterface, sender: NetworkInterface) -> Region:
-    """What the receiver's inbound rules allow from the sender, whatever address it sends from."""
+def inbound(world: World, receiver: NetworkInterface, sender: NetworkInterface, within: Box = EVERY_PACKET) -> Region:
+    """What the receiver's inbound rules allow from the sender, whatever address it sends from, within a box."""
     boxes = []
     for group, rule in _rules(world, receiver.group_ids, egress=False):
-        content = content_of(rule)
+        content = content_of(rule) & within
+        if content is None:
+            continue
         for span in peers_of(world, group, rule, sender.group_ids):
             boxes += [box for box in (Box(span) & content,) if box is not None]
     return Region(boxes)

@@ -49,7 +49,9 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     receiver: str
     """Ids of network interfaces."""
     what: tuple[Say, ...]
-    """`tcp 22 from 10.0.1.10/32` and the like."""
+    """`tcp 22 from 10.0.1.10/32` and the like; without a source, from wherever the sender sends."""
+    addresses: tuple[str, ...] = ()
+    """Which of the receiver's addresses; empty = all."""
 
 
 class Remedy(msgspec.Struct, frozen=True, kw_only=True):

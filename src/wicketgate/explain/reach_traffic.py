@@ -8,20 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from wicketgate.explain import allowed
 from wicketgate.explain.classes import ends_of_ranges
 from wicketgate.explain.reach_network import Target, place_of, targets_of
 from wicketgate.explain.region import EVERY_IPV4, EVERY_IPV6, EVERY_SOURCE, NOTHING, Box, Region, span_of
+from wicketgate.explain.sent import NEVER_FORWARDED
 from wicketgate.model import NetworkInterface, World
 from wicketgate.paths.routes import hop
-
-NEVER_FORWARDED: Final = (
-    "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.0.0.0/8",
-    "::/128", "::1/128", "fe80::/10", "ff00::/8",
-)  # fmt: skip
-"""Sources of which no router passes packets on (`paths.ranges.never_forwarded`)."""
 
 
 class Arrival(NamedTuple):

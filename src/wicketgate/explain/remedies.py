@@ -1,7 +1,8 @@
 """The smallest changes that would let a connection pass, and exactly what else each would open.
 
 For each step that fails there are a few ways to mend it; a remedy is one way for every such step. What else it opens is
-computed: the packets between all network interfaces of the VPC that pass with the change and did not before.
+computed: the packets between all network interfaces of the VPC, and between those and its peers', that pass with the
+change and did not before.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from wicketgate.explain.answer import Line, Opening, Remedy, Say
 from wicketgate.explain.opened import Gain, gains, packets, without
 from wicketgate.explain.question import Asked
 from wicketgate.explain.region import EVERY_IPV4, EVERY_IPV6, Box, Region, span_of
+from wicketgate.explain.sent import sends
 from wicketgate.explain.steps import SEND_KEY, duration_of, name_of, source_of
 from wicketgate.model import (
     Change,
@@ -39,8 +41,8 @@ TRIED: Final = 64
 """How many combinations are looked at."""
 SHOWN: Final = 10
 """How many of the pairs that a remedy opens are listed."""
-_NEW: Final = "sgr-00000000000000000"
-"""Id of a rule that is only thought of."""
+_NEW_INBOUND, _NEW_OUTBOUND = "sgr-00000000000000000", "sgr-00000000000000001"
+"""Ids of the rules that are only thought of: a remedy has at most one in each direction, perhaps in the same group."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,14 @@ def _remedy(world: World, asked: Asked, ways: Iterable[_Way]) -> Remedy:
     opened: list[Gain] = []
     if puts:
         after = apply_change(world, Change(puts=puts))
-        opened = without(list(gains(world, after, asked.vpc.id)), _wanted(world, asked))
+        opened = without(list(gains(world, after, asked.vpc.id)), _wanted(world, after, asked))
     return Remedy(
         commands=tuple(dict.fromkeys(command for way in ways for command in way.commands)),
         puts=puts,
         notes=tuple(note for way in ways for note in way.notes),
         opens=tuple(
-            Opening(sender=one.sender.id, receiver=one.receiver.id, what=packets(one.region)) for one in opened[:SHOWN]
+            Opening(sender=one.sender.id, receiver=one.receiver.id, what=packets(one.region), addresses=one.addresses)
+            for one in opened[:SHOWN]
         ),
         also_opens=len(opened),
     )
@@ -96,17 +99,18 @@ def _merged(puts: Iterable[Resource]) -> tuple[Resource, ...]:
     return (*groups.values(), *others)
 
 
-def _wanted(world: World, asked: Asked) -> Gain:
-    """The very connection that was asked about, in the form of a gain."""
+def _wanted(world: World, after: World, asked: Asked) -> Gain:
+    """The very connection that was asked about, as a gain of the World with the change."""
     endpoint, receiver = asked.endpoint, asked.interface
     assert endpoint is not None and receiver is not None, "there are ways only then"
     sender = world.interface(endpoint.interface_id)
     assert sender is not None, "World.check has seen to it"
     source, own = source_of(world, asked, endpoint, sender)
-    family = EVERY_IPV6 if ":" in source else EVERY_IPV4
-    sources = family if source == own else span_of(source)
+    sources = span_of(source)
+    if source == own and sends(after, sender) == "own":  # as `widened` has it
+        sources = EVERY_IPV6 if ":" in source else EVERY_IPV4
     port = asked.question.port
-    return Gain(sender, receiver, Region((Box(sources, (6, 6), (port, port)),)))
+    return Gain(sender, receiver, Region((Box(sources, (6, 6), (port, port)),)), address=asked.address)
 
 
 # -- ways --------------------------------------------------------------------------------------------------------------
@@ -217,7 +221,7 @@ def _rule(asked: Asked, group: SecurityGroup, *, egress: bool, address: str = ""
     port = asked.question.port
     six = ":" in address
     rule = SecurityGroupRule(
-        id=_NEW,
+        id=_NEW_OUTBOUND if egress else _NEW_INBOUND,
         is_egress=egress,
         ip_protocol="tcp",
         from_port=port,

@@ -55,7 +55,15 @@ def _remedy_data(remedy: Remedy, language: Language) -> dict[str, Any]:
         "notes": [_say(note, language) for note in remedy.notes],
         "changesRules": bool(remedy.puts),
         "alsoOpens": remedy.also_opens,
-        "opens": [{"from": one.sender, "to": one.receiver, "what": joined(one.what, language)} for one in remedy.opens],
+        "opens": [
+            {
+                "from": one.sender,
+                "to": one.receiver,
+                "toAddresses": list(one.addresses),
+                "what": joined(one.what, language),
+            }
+            for one in remedy.opens
+        ],
     }
 
 
@@ -104,5 +112,7 @@ def _remedy(number: int, remedy: Mapping[str, Any], language: Language) -> list[
     if not remedy["alsoOpens"]:
         return [*found, f"   {text(Say('opens-nothing'), language)}"]
     found.append(f"   {text(Say('opens', {'count': str(remedy['alsoOpens'])}), language)}")
-    found += [f"     {one['from']} -> {one['to']}: {one['what']}" for one in remedy["opens"]]
+    for one in remedy["opens"]:
+        some = f" ({', '.join(one['toAddresses'])})" if one["toAddresses"] else ""
+        found.append(f"     {one['from']} -> {one['to']}{some}: {one['what']}")
     return found
