@@ -265,6 +265,20 @@ def test_rules_changed_by_hand_while_netd_is_away(fabric, tmp_path, what):
     process.stop()
 
 
+def test_rules_that_are_not_guarded_stay_changed(fabric):
+    """With the setting guard_rules off, until it is on again."""
+    made = small()
+    unguarded = msgspec.structs.replace(made.settings, guard_rules=False)
+    fabric.apply(msgspec.structs.replace(made, settings=unguarded))
+    expected = our_rules()
+    nft(BY_HAND["let all pass"])
+    assert fabric.mend() == []
+    assert our_rules() != expected
+    fabric.apply(msgspec.structs.replace(made, revision=2))
+    assert fabric.mend() == [VPC]
+    assert our_rules() == expected
+
+
 def test_others_tables_cost_one_replacement(fabric):
     """Rules that somebody keeps beside ours are left alone; ours are written once more, and then no more."""
     fabric.apply(small())
