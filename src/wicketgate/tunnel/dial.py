@@ -28,7 +28,7 @@ class DialRequest(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_id: str
     address: str
     port: int
-    client_address: str
+    client_address: Annotated[str, msgspec.Meta(max_length=64)]
     signature: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")] = ""
     """The presigned URL's signature, hex; the key of the url_reuse memory."""
     signature_expires: float = 0.0
