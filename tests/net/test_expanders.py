@@ -11,6 +11,7 @@ import pytest
 from tests.net.kernel_state import Writes, differences, kernel_state
 from tests.net.random_worlds import random_world
 from tests.net.small_changes import edited
+from tests.net.worlds import resource_id
 from wicketgate.kernel.fabric import Fabric
 from wicketgate.model import KINDS, Change, ConnectionTracking, World, WorldError, apply_change
 from wicketgate.model.change import FIELDS
@@ -30,9 +31,17 @@ def history(random):
             msgspec.structs.replace(one, connection_tracking=slow) if random.random() < 0.2 else one
             for one in made.interfaces
         ]
-        worlds.append(msgspec.structs.replace(made, interfaces=tuple(interfaces)))
+        worlds.append(_moved(random, msgspec.structs.replace(made, interfaces=tuple(interfaces))))
         worlds[-1].check()
     return worlds
+
+
+def _moved(random, made):
+    """The further interface belongs to this instance or that, as this device or that, or to none."""
+    owner = random.choice(["", resource_id("i", "m-3"), resource_id("i", "m-1"), resource_id("i", "m-3")])
+    eni = next(one for one in made.interfaces if one.link == "m-3b")
+    other = msgspec.structs.replace(eni, attached_to=owner, device_index=random.randint(1, 2) if owner else 0)
+    return apply_change(made, Change(puts=(other,)))
 
 
 # -- expanders: a list of states -> another one with the same end ------------------------------------------------------
