@@ -6,7 +6,7 @@ import heapq
 from typing import Final
 
 MOST: Final = 500_000
-"""URLs remembered at once, some 175 MB: 1,400 new ones a second for as long as they can be good. A gateway that was taken
+"""URLs remembered at once, some 175 MB: 1,400 new ones a second for as long as they can be good. A gateway taken
 over could name any number."""
 
 
