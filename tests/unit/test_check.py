@@ -261,6 +261,11 @@ def test_checks_against_single_packets(seed):
     that is judged to pass; an always that holds has no packet of the sample against it."""
     made = random_world(Random(seed))
     machines = [eni for eni in made.interfaces if made.endpoint_of_interface(eni.id) is None]
+    for verb in ("never", "always"):
+        pairs = [(one.id, two.id) for one in machines for two in machines if one is not two]
+        single = [run(made, f"from: {one}", f"to: {two}", "port: 22", verb=verb).outcome for one, two in pairs]
+        every = run(made, "from: everything", "to: everything", "port: 22", verb=verb)
+        assert len(every.examples) + every.more == single.count("fail")
     for sender in machines:
         for receiver in machines:
             if sender is receiver:

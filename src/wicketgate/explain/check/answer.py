@@ -60,7 +60,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     examples: tuple[Example, ...] = ()
     """The first of them, those that can be tried right now before others."""
     more: int = 0
-    """How many pairs of principal or machine and target there are besides."""
+    """How many ways there are besides: principal, target and endpoint, or two machines."""
     depends: tuple[str, ...] = ()
     """With outcome `unknown`: what it depends on that cannot be known beforehand."""
 

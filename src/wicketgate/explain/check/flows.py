@@ -10,6 +10,7 @@ from wicketgate.explain.answer import Say
 from wicketgate.explain.check import selectors
 from wicketgate.explain.check.answer import SHOWN, Example, Result
 from wicketgate.explain.check.language import Written, packets
+from wicketgate.explain.classes import Class, class_of, ends_of_ranges
 from wicketgate.explain.region import EVERY_IPV4, EVERY_IPV6, EVERY_SOURCE, Box, Region, address_at, span_of
 from wicketgate.model import NetworkInterface, World
 
@@ -25,11 +26,20 @@ def check(world: World, written: Written) -> Result:
     receivers = selectors.machines(world, written.values["to"])
     asked = Region(packets(written.values["port"])) if "port" in written.values else Region((Box(),))
     judge = _opened if written.verb == "never" else _shut
+    alike = _Alike(world)
+    known: dict[object, bool] = {}
     found: list[Example] = []
     count = 0
     for sender in senders:
         for receiver in receivers:
-            example = judge(world, sender, receiver, asked) if sender is not receiver else None
+            pair = alike.key(sender, receiver)
+            if sender is receiver or known.get(pair) is False:
+                continue
+            if len(found) == SHOWN and known.get(pair):
+                count += 1
+                continue
+            example = judge(world, sender, receiver, asked)
+            known[pair] = example is not None
             if example is not None:
                 count += 1
                 found += [example] if len(found) < SHOWN else []
@@ -41,6 +51,26 @@ def check(world: World, written: Written) -> Result:
         examples=tuple(found),
         more=count - len(found),
     )
+
+
+class _Alike:
+    """Which pairs of interfaces are judged alike: within a VPC those of the same classes; routes beyond it may tell any
+    two addresses apart."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._ends = ends_of_ranges((world,), (vpc.id for vpc in world.vpcs))
+        self._classes: dict[str, Class] = {}
+
+    def key(self, sender: NetworkInterface, receiver: NetworkInterface) -> object:
+        """Equal for pairs that are judged alike."""
+        one, two = self._class(sender), self._class(receiver)
+        return (one, two) if one.vpc_id == two.vpc_id else (sender.id, receiver.id)
+
+    def _class(self, eni: NetworkInterface) -> Class:
+        if eni.id not in self._classes:
+            self._classes[eni.id] = class_of(self._world, eni, self._ends)
+        return self._classes[eni.id]
 
 
 def _opened(world: World, sender: NetworkInterface, receiver: NetworkInterface, asked: Region) -> Example | None:

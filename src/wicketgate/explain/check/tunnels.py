@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice, product
 from typing import Final, NamedTuple
 
 import msgspec
@@ -12,10 +13,10 @@ from wicketgate.explain.answer import Say
 from wicketgate.explain.check import selectors
 from wicketgate.explain.check.answer import SHOWN, Example, Outcome, Result
 from wicketgate.explain.check.language import Word, Written, packets, seconds
-from wicketgate.explain.reach import Matrix, Wish, reach
+from wicketgate.explain.reach import Cell, Matrix, Wish, reach
 from wicketgate.explain.reach_network import Target, targets_of
 from wicketgate.explain.reach_principals import Who
-from wicketgate.explain.region import EVERY_SOURCE, IPV4_END, NOTHING, Box, Region, Span, address_at, span_of
+from wicketgate.explain.region import EVERY_SOURCE, IPV4_END, Box, Region, Span, address_at, span_of
 from wicketgate.model import NetworkInterface, World
 
 _TCP: Final = 6
@@ -75,29 +76,40 @@ class Tunnels:
 
     def _never(self, written: Written, asked: _Asked) -> Result:
         """No part of the matrix that is asked about may be there."""
-        found: list[Example] = []
+        found: list[tuple[int, Who, Target, str, Region]] = []
         count, depends = 0, set[str]()
-        for who, target, endpoint, certain, doubtful, why in self._parts(asked):
-            if region := certain & asked.cut:
-                count += 1
-                found.append(self._opened(who, target, endpoint, region))
-            elif doubtful & asked.cut:
-                depends.update(why)
-        found.sort(key=lambda one: len(one.why))
+        for cell, whos, targets in self._cells(asked):
+            if region := cell.region & asked.cut:
+                count += len(whos) * len(targets)
+                pairs = islice(product(self._ready_first(whos), self._running_first(targets)), SHOWN)
+                found += [(len(self._hindrances(*pair)), *pair, cell.endpoint, region) for pair in pairs]
+            elif cell.doubtful & asked.cut:
+                depends.update(cell.depends)
+        found.sort(key=lambda one: one[0])
         outcome: Outcome = "fail" if count else "unknown" if depends else "pass"
-        shown = tuple(found[:SHOWN])
+        shown = tuple(self._opened(who, target, endpoint, region) for _, who, target, endpoint, region in found[:SHOWN])
         return _result(written, outcome, shown, count - len(shown), () if count else tuple(sorted(depends)))
 
-    def _parts(self, asked: _Asked) -> Iterator[tuple[Who, Target, str, Region, Region, tuple[str, ...]]]:
-        """Every principal and target of the matrix that is asked about, with what passes between them."""
+    def _cells(self, asked: _Asked) -> Iterator[tuple[Cell, list[Who], list[Target]]]:
+        """The cells of the matrix that are asked about, each with whom and what of it."""
         whos = {who.name: who for who in asked.whos}
         wanted = {eni.id for eni in asked.targets}
         for cell in self._matrix.cells:
             if cell.endpoint in asked.through:
-                for name in cell.principals:
-                    for target in cell.targets:
-                        if name in whos and target.interface in wanted:
-                            yield whos[name], target, cell.endpoint, cell.region, cell.doubtful, cell.depends
+                some = [whos[name] for name in cell.principals if name in whos]
+                targets = [target for target in cell.targets if target.interface in wanted]
+                if some and targets:
+                    yield cell, some, targets
+
+    def _ready_first(self, whos: Iterable[Who]) -> list[Who]:
+        return sorted(whos, key=lambda who: who.credentials != "valid")
+
+    def _running_first(self, targets: Iterable[Target]) -> list[Target]:
+        return sorted(targets, key=lambda target: not self._runs(target))
+
+    def _runs(self, target: Target) -> bool:
+        instance = self._now.instance(target.instance)
+        return instance is None or instance.state == "running"
 
     def _opened(self, who: Who, target: Target, endpoint: str, region: Region) -> Example:
         """One tunnel of a region."""
@@ -111,48 +123,46 @@ class Tunnels:
             principal=who.name,
             endpoint=endpoint,
             duration=None if box.protocols[1] >= longest else box.protocols[1],
-            why=tuple(self._hindrances(who, target)),
+            why=self._hindrances(who, target),
         )
 
-    def _hindrances(self, who: Who, target: Target) -> Iterator[Say]:
+    def _hindrances(self, who: Who, target: Target) -> tuple[Say, ...]:
         """What has to be true before the tunnel can be tried."""
+        found = []
         if who.credentials != "valid":
-            yield Say("first-session" if who.credentials == "to-assume" else "first-key", {"principal": who.name})
+            key = "first-session" if who.credentials == "to-assume" else "first-key"
+            found.append(Say(key, {"principal": who.name}))
         instance = self._now.instance(target.instance)
         if instance is not None and instance.state != "running":
-            yield Say("first-run", {"instance": instance.id, "state": instance.state})
+            found.append(Say("first-run", {"instance": instance.id, "state": instance.state}))
+        return tuple(found)
 
     # -- always --------------------------------------------------------------------------------------------------------
 
     def _always(self, written: Written, asked: _Asked) -> Result:
         """All that is asked about has to be there, by one endpoint or another."""
-        there: dict[tuple[str, Target], tuple[Region, Region]] = {}
-        depends = set[str]()
-        for who, target, _, certain, doubtful, why in self._parts(asked):
-            before = there.get((who.name, target), (NOTHING, NOTHING))
-            there[who.name, target] = before[0] | certain, before[1] | doubtful
-            depends.update(why)
-        wanted = Region(box._replace(protocols=(asked.duration, asked.duration)) for box in asked.cut.boxes)
+        cells: list[Cell] = []
+        there: dict[tuple[str, Target], list[int]] = {}
+        for cell, whos, targets in self._cells(asked):
+            for who, target in product(whos, targets):
+                there.setdefault((who.name, target), []).append(len(cells))
+            cells.append(cell)
+        missing = _Missing(asked, cells)
         found: list[Example] = []
-        count, doubts = 0, False
-        for who in asked.whos:
-            for target, of_family in self._wanted(asked, wanted):
-                certain, doubtful = there.get((who.name, target), (NOTHING, NOTHING))
-                missing = of_family - certain
-                if lacking := missing - doubtful:
-                    count += 1
-                    found += [self._shut(asked, who, target, lacking)] if len(found) < SHOWN else []
-                elif missing:
-                    doubts = True
-        outcome: Outcome = "fail" if count else "unknown" if doubts else "pass"
-        return _result(written, outcome, tuple(found), count - len(found), tuple(sorted(depends)) if doubts else ())
+        count, depends = 0, set[str]()
+        for who, target in product(asked.whos, self._first_addresses(asked)):
+            lacking, doubts = missing.of(tuple(there.get((who.name, target), ())))
+            depends.update(doubts)
+            if lacking:
+                count += 1
+                found += [self._shut(asked, who, target, lacking)] if len(found) < SHOWN else []
+        outcome: Outcome = "fail" if count else "unknown" if depends else "pass"
+        return _result(written, outcome, tuple(found), count - len(found), () if count else tuple(sorted(depends)))
 
-    def _wanted(self, asked: _Asked, wanted: Region) -> Iterator[tuple[Target, Region]]:
-        """Each target by its first address, and what is to reach it."""
-        for eni in asked.targets:
-            target = next(iter(targets_of(self._world, eni)), None)
-            if target is not None:
-                yield target, wanted
+    def _first_addresses(self, asked: _Asked) -> list[Target]:
+        """Each machine by the first of its addresses."""
+        found = (next(iter(targets_of(self._world, eni)), None) for eni in asked.targets)
+        return [one for one in found if one is not None]
 
     def _shut(self, asked: _Asked, who: Who, target: Target, lacking: Region) -> Example:
         """One tunnel that does not come about, and why not."""
@@ -202,6 +212,32 @@ class _Asked(NamedTuple):
     through: frozenset[str]
     targets: tuple[NetworkInterface, ...]
     duration: int
+
+
+class _Missing:
+    """What is lacking of all that is asked about where some cells are all there is; asked once for the same cells."""
+
+    def __init__(self, asked: _Asked, cells: list[Cell]) -> None:
+        duration = asked.duration, asked.duration
+        self._wanted = Region(box._replace(protocols=duration) for box in asked.cut.boxes)
+        self._cells = cells
+        self._known: dict[tuple[int, ...], tuple[Region, tuple[str, ...]]] = {}
+
+    def of(self, numbers: tuple[int, ...]) -> tuple[Region, tuple[str, ...]]:
+        """What is lacking for certain, and if nothing is, what decides whether something may be."""
+        if numbers not in self._known:
+            self._known[numbers] = self._find([self._cells[number] for number in numbers])
+        return self._known[numbers]
+
+    def _find(self, cells: list[Cell]) -> tuple[Region, tuple[str, ...]]:
+        missing = self._wanted
+        for cell in cells:
+            missing -= cell.region
+        lacking = missing
+        for cell in cells:
+            lacking -= cell.doubtful
+        doubtful = missing and not lacking
+        return lacking, tuple(sorted({one for cell in cells for one in cell.depends})) if doubtful else ()
 
 
 def _default(written: Written, text: str) -> Word:
