@@ -4,7 +4,7 @@ import pytest
 
 from tests.net.campaign import run
 from tests.net.trials import Mismatch
-from tests.net.wrong_compilers import WRONG
+from tests.net.wrong_compilers import WRONG, icmp_code_ignored
 from wicketgate.kernel import conntrack
 
 WORLDS = 48
@@ -42,6 +42,16 @@ def test_a_wrong_compiler_is_caught(wrong):
     """What a compiler with one mistake puts into the kernel does not survive a run."""
     with pytest.raises(Mismatch):
         run("wrong compilers", worlds=WORLDS, compile_vpc=wrong(), shrink=False)
+
+
+def test_the_smallest_world_is_told():
+    """Of a World with dozens of rules only the two that matter are left."""
+    with pytest.raises(Mismatch) as raised:
+        run("wrong compilers", worlds=WORLDS, compile_vpc=icmp_code_ignored())
+    _, told = str(raised.value).split("\nin\n")
+    rules = [line for line in told.splitlines() if "sgr-" in line]
+    assert len(rules) <= 2
+    assert any("icmp" in line for line in rules)
 
 
 def test_an_inherited_flow_is_caught(monkeypatch):
