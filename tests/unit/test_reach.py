@@ -7,6 +7,7 @@ import re
 from itertools import product
 from typing import Any
 
+import msgspec
 import pytest
 
 from wicketgate import iam
@@ -326,6 +327,7 @@ def test_a_wish_cuts_the_matrix() -> None:
     ("wish", "words"),
     [
         (Wish(principal="nobody"), "there is no user 'nobody'"),
+        (Wish(principal="role/ops/nobody"), "there is no role 'ops/nobody'"),
         (Wish(target="i-nothing"), "there is no such instance as i-nothing"),
         (Wish(target="eni-nothing"), "there is no such network interface"),
         (Wish(target="web"), "'web' is no instance id"),
@@ -338,3 +340,35 @@ def test_a_wish_for_what_is_not_there(wish: Wish, words: str) -> None:
     """The sentence names it."""
     with pytest.raises(Unanswerable, match=re.escape(words)):
         reach(world(0), wish)
+
+
+@pytest.mark.parametrize(
+    ("named", "name"),
+    [
+        ("alice", "alice"), ("user/alice", "alice"), ("arn:aws:iam::123456789012:user/alice", "alice"),
+        ("AKIAALICE0000001", "alice"), ("root", "root"), ("role/ops", "role/ops"), ("role/ops/x", "role/ops/x"),
+        ("arn:aws:iam::123456789012:role/ops", "role/ops"), ("ASIAOPS000000001", "role/ops/x"),
+        ("arn:aws:sts::123456789012:assumed-role/ops/x", "role/ops/x"),
+    ],
+)  # fmt: skip
+def test_principals_by_every_name(named: str, name: str) -> None:
+    """One principal, however it is called; a role is not its session."""
+    assert [who.name for who in reach(world(0), Wish(principal=named)).principals] == [name]
+
+
+def test_sessions_of_one_name_are_told_apart_by_their_keys() -> None:
+    """Each has policies of its own."""
+    made = world(0)
+    twin = msgspec.structs.replace(made.access_keys[1], id="ASIAOPS000000002", session_policies=())
+    made = msgspec.structs.replace(made, access_keys=(*made.access_keys, twin))
+    assert [who.name for who in everybody(made, 0.0)][-2:] == ["ASIAOPS000000001", "ASIAOPS000000002"]
+    assert [who.name for who in reach(made, Wish(principal="ASIAOPS000000002")).principals] == ["ASIAOPS000000002"]
+
+
+def test_a_session_that_has_ended_is_none() -> None:
+    """At its end, seconds since the epoch, it is gone from the matrix."""
+    made = world(0)
+    ending = msgspec.structs.replace(made.access_keys[1], expires=100.0)
+    made = msgspec.structs.replace(made, access_keys=(made.access_keys[0], ending))
+    assert "role/ops/x" in [who.name for who in everybody(made, 99.9)]
+    assert "role/ops/x" not in [who.name for who in everybody(made, 100.0)]

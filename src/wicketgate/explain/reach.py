@@ -89,7 +89,8 @@ def _principals(world: World, wish: Wish) -> tuple[Who, ...]:
         if key is not None and key.role_name:  # several sessions of one name: the one with this key
             found = tuple(who for who in found if who.name == f"role/{key.role_name}/{key.session_name}")
     if not found:
-        raise Unanswerable("Principal", "ask-no-user", name=wish.principal)
+        kind = "role" if wish.principal.startswith("role/") else "user"
+        raise Unanswerable("Principal", f"ask-no-{kind}", name=wish.principal.removeprefix("role/"))
     return found
 
 

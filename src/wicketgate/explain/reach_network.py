@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from wicketgate.explain import allowed
@@ -105,10 +106,15 @@ def preservable(world: World, endpoint: Endpoint, *, six: bool) -> Region:
     if six and not (world.settings.preserve_client_ipv6 and endpoint.ip_address_type != "ipv4"):
         return NOTHING
     vpc = world.vpc_of_subnet(endpoint.subnet_id)
-    never = [*(str(network) for network, _ in SPECIAL), vpc.cidr_block, *vpc.ipv6_cidr_blocks]
-    whole = EVERY_IPV6 if six else EVERY_IPV4
-    every = EVERY_SOURCE
-    return Region((Box(whole, every),)) - Region(Box(span_of(one), every) for one in never)
+    return _family_without((vpc.cidr_block, *vpc.ipv6_cidr_blocks), six)
+
+
+@lru_cache(maxsize=1024)
+def _family_without(ranges: tuple[str, ...], six: bool) -> Region:
+    """A family without the special addresses and these."""
+    whole = Region((Box(EVERY_IPV6 if six else EVERY_IPV4, EVERY_SOURCE),))
+    never = (*(str(network) for network, _ in SPECIAL), *ranges)
+    return whole - Region(Box(span_of(one), EVERY_SOURCE) for one in never)
 
 
 def _outbound(world: World, sender: NetworkInterface, receiver: NetworkInterface, address: str) -> list[Span]:
