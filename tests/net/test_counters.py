@@ -222,6 +222,25 @@ def test_counts_beside_the_rules(live, command, tmp_path):
         assert shown["rules"][0]["counters"]["connections"] == 1
 
 
+def test_lint_knows_what_nobody_used(live, command, tmp_path):
+    """Rules that let nothing through are told about, those that did are not."""
+    assert command().returncode == 0
+    file = tmp_path / "world.json"
+    file.write_bytes(live.world.to_json())
+    where = ("--world", str(file), "--counters", "--directory", str(tmp_path / "state"))
+    with live.stream("a") as (ours, theirs):
+        assert carries(ours, theirs)
+        words = [sys.executable, "-m", "wicketgate.cli", "lint", *where, "--json"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    unused = {one["resource"]: one for one in report["findings"] if one["id"] == "WG009"}
+    assert NEVER.id in unused
+    assert not {FROM_CLIENTS.id, WEB.id} & set(unused)
+    assert unused[NEVER.id]["facts"]["since"].endswith("Z")
+    assert len(report["notLookedAt"]) == 1
+
+
 def test_across_a_peering_each_side_is_credited_once(tmp_path, fabric):
     """Both namespaces tell of the connection: the sender's credits outbound rules, the receiver's inbound ones."""
     process = Process(tmp_path)

@@ -1,6 +1,8 @@
 """Checks: what holds, what does not and by which connection, what is written wrongly; explain agrees."""
 
+import textwrap
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from random import Random
 from string import Formatter
 
@@ -21,6 +23,7 @@ from wicketgate.explain.check import (
     as_sarif,
     check,
     lines_of,
+    read,
     text,
 )
 from wicketgate.explain.check.words import CHECK
@@ -382,6 +385,14 @@ def test_deep_files_are_mistakes():
     """Also one that nests more than anybody reads."""
     with pytest.raises(Mistake):
         check(SMALL, "[" * 20_000, "c.yaml", NOW)
+
+
+def test_the_documented_example_reads():
+    """The file at the head of docs/check.md is one, with all of its checks."""
+    content = (Path(__file__).parents[2] / "docs" / "check.md").read_text()
+    start = content.index("    checks:\n")
+    example = textwrap.dedent(content[start : content.index("    $ wicketgate check")])
+    assert [one.verb for one in read(example, "c.yaml")] == ["never", "never", "always", "always", "never"]
 
 
 # -- telling -----------------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _counted(directory: Path | None, config: Path | None) -> dict[str, Any]:
     if answer.totals is None:
         raise Untold("--counters: nothing is counted: the setting rule_counters is false")
     since = datetime.fromtimestamp(answer.totals.since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    connections = {rule_id: tally.connections + tally.live for rule_id, tally in answer.totals.rules.items()}
+    connections = {rule_id: max(tally.connections, tally.live) for rule_id, tally in answer.totals.rules.items()}
     return {"Connections": connections, "CountedSince": since}
 
 
