@@ -192,7 +192,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     rules_per_group: Annotated[
         int, _count("Rules of a security group, for each direction and each of IPv4 and IPv6.", last=1000)
     ] = 60
-    groups_per_interface: Annotated[int, _count("Security groups on one network interface.", last=16)] = 5
+    groups_per_interface: Annotated[
+        int, _count("Security groups on one network interface; on an endpoint's always 16.", last=16)
+    ] = 5
     rules_per_interface: Annotated[
         int,
         _count(
