@@ -373,7 +373,9 @@ def test_each_remedy_helps_and_opens_what_it_says(scene, aws, arrange):
         gained = opened.without(list(opened.gains(before, after, scene.vpc)), wanted)
         said = {(one["from"], one["to"], one["what"]) for one in remedy["opens"]}
         if remedy["changesRules"]:
-            assert said == {(one.sender.id, one.receiver.id, opened.words(one.region)) for one in gained}
+            assert said == {
+                (one.sender.id, one.receiver.id, opened.joined(opened.shown(after, one, wanted))) for one in gained
+            }
         else:
             assert (said, gained) == (set(), [])
         assert remedy["alsoOpens"] == len(gained)

@@ -24,7 +24,7 @@ from wicketgate.explain.region import (
     ranges_of,
     span_of,
 )
-from wicketgate.explain.sent import sent, widened
+from wicketgate.explain.sent import sends, sent, widened
 from wicketgate.explain.words import Language, text
 from wicketgate.model import PROTOCOL_NUMBERS, NetworkInterface, SecurityGroupRule, World
 
@@ -114,7 +114,7 @@ def _gain(
         region = sent(after, sender, receiver, address, within)
         if region and then[0] is not None and then[1] is not None:
             region -= sent(before, then[0], then[1], address, within)
-        found.append(widened(after, sender, region))
+        found.append(widened(after, sender, region) if sends(after, sender) == "own" else region)
     return tuple(found)
 
 
@@ -123,6 +123,14 @@ def _union(regions: Iterable[Region]) -> Region:
     for region in regions:
         found |= region
     return found
+
+
+def shown(after: World, gain: Gain, asked: Gain) -> tuple[Say, ...]:
+    """A gain of `without` in sentences: where all other clients get in, nothing is said of sources."""
+    same = (gain.sender.id, gain.receiver.id) == (asked.sender.id, asked.receiver.id)
+    if sends(after, gain.sender) != "clients":
+        return packets(gain.region)
+    return packets(widened(after, gain.sender, gain.region, asked.region if same else NOTHING))
 
 
 def words(region: Region, language: Language = "en") -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from wicketgate.admit import OPEN_TUNNEL
 from wicketgate.explain.answer import Line, Opening, Remedy, Say
-from wicketgate.explain.opened import Gain, gains, packets, without
+from wicketgate.explain.opened import Gain, gains, shown, without
 from wicketgate.explain.question import Asked
 from wicketgate.explain.region import EVERY_IPV4, EVERY_IPV6, Box, Region, span_of
 from wicketgate.explain.sent import sends
@@ -69,19 +69,23 @@ def _remedy(world: World, asked: Asked, ways: Iterable[_Way]) -> Remedy:
     ways = list(ways)
     puts = _merged(put for way in ways for put in way.puts)
     opened: list[Gain] = []
+    openings: list[Opening] = []
     if puts:
         after = apply_change(world, Change(puts=puts))
-        opened = without(list(gains(world, after, asked.vpc.id)), _wanted(world, after, asked))
+        wanted = _wanted(world, after, asked)
+        opened = without(list(gains(world, after, asked.vpc.id)), wanted)
+        openings = [_opening(one, shown(after, one, wanted)) for one in opened[:SHOWN]]
     return Remedy(
         commands=tuple(dict.fromkeys(command for way in ways for command in way.commands)),
         puts=puts,
         notes=tuple(note for way in ways for note in way.notes),
-        opens=tuple(
-            Opening(sender=one.sender.id, receiver=one.receiver.id, what=packets(one.region), addresses=one.addresses)
-            for one in opened[:SHOWN]
-        ),
+        opens=tuple(openings),
         also_opens=len(opened),
     )
+
+
+def _opening(gain: Gain, what: tuple[Say, ...]) -> Opening:
+    return Opening(sender=gain.sender.id, receiver=gain.receiver.id, what=what, addresses=gain.addresses)
 
 
 def _merged(puts: Iterable[Resource]) -> tuple[Resource, ...]:

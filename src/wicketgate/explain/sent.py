@@ -55,25 +55,28 @@ def sent(
     return both & (sources if endpoint is None else sources & Region((Box(protocols=(6, 6)),)))
 
 
-def widened(world: World, sender: NetworkInterface, region: Region) -> Region:
-    """The same with every source of a family in the place of an interface's own address, or of all clients: alike
-    interfaces have the same answer then, and what everything that they send has in common needs no words."""
+def widened(world: World, sender: NetworkInterface, region: Region, also: Region = NOTHING) -> Region:
+    """The same with every source of a family in the place of what the interface sends from: for an address of its own,
+    so that alike interfaces have the same answer; for clients where it is all of them, which needs no words then.
+
+    `also`: what passes as well, of clients.
+    """
     kind = sends(world, sender)
-    if not region:
+    if not region or kind == "any":
         return region
     if kind == "own":
         whole = [(Region((Box(span_of(one)),)), EVERY_IPV6 if ":" in one else EVERY_IPV4) for one in sender.addresses]
         return Region(box._replace(sources=family) for own, family in whole for box in (region & own).boxes)
-    if kind == "any":
-        return region
     found = list(region.boxes)
-    for family, clients in (
-        (EVERY_IPV4, _clients(world, sender, six=False)),
-        (EVERY_IPV6, _clients(world, sender, six=True)),
-    ):
+    for family in (EVERY_IPV4, EVERY_IPV6):
+        sources = _sources(world, sender, six=family is EVERY_IPV6)
         for box in region.boxes:
-            content = Region((box._replace(sources=family),))
-            if clients and clients & content <= region:
+            content = (
+                Region((box._replace(sources=family),))
+                if box.sources[0] in range(family[0], family[1] + 1)
+                else NOTHING
+            )
+            if content and sources & content <= region | also:
                 found += content.boxes
     return Region(found)
 
