@@ -8,6 +8,7 @@ connection tracking looks at them.
 import ipaddress
 import socket
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from wicketgate.kernel import netns
@@ -19,6 +20,9 @@ TCP, UDP, ICMP, ICMPV6, GRE, SCTP, UDPLITE = 6, 17, 1, 58, 47, 132, 136
 SYN, ACK, PUSH = 0x02, 0x10, 0x08
 DESTINATION_OPTIONS, FRAGMENT = 60, 44
 INIT, INIT_ACK, COOKIE_ECHO, DATA = 1, 2, 10, 0
+
+_address = lru_cache(maxsize=4096)(ipaddress.ip_address)
+"""Tests send between the same few addresses again and again."""
 
 TAG = b"wgtag"
 TAG_LENGTH = len(TAG) + 8
@@ -82,7 +86,7 @@ def packet(source, destination, protocol, body, *, extended=False, hops=64):
 
     `hops`: one less is the number of routers that pass it on.
     """
-    source, destination = ipaddress.ip_address(source), ipaddress.ip_address(destination)
+    source, destination = _address(source), _address(destination)
     if source.version == 4:
         return _header4(source, destination, protocol, len(body), hops=hops) + body
     if extended:
@@ -114,7 +118,7 @@ def fragments(whole, identification):
 
 
 def _header4(source, destination, protocol, length, *, identification=0, offset=0, hops=64):
-    source, destination = (ipaddress.ip_address(one).packed for one in (source, destination))
+    source, destination = (_address(one).packed for one in (source, destination))
     header = struct.pack(
         "!BBHHHBBH4s4s", 0x45, 0, 20 + length, identification, offset, hops, protocol, 0, source, destination
     )
@@ -122,7 +126,7 @@ def _header4(source, destination, protocol, length, *, identification=0, offset=
 
 
 def _header6(source, destination, next_header, length, *, hops=64):
-    source, destination = (ipaddress.ip_address(one).packed for one in (source, destination))
+    source, destination = (_address(one).packed for one in (source, destination))
     return struct.pack("!IHBB16s16s", 6 << 28, length, next_header, hops, source, destination)
 
 
@@ -137,7 +141,7 @@ def checksum(data):
 
 
 def _over_pseudo_header(ends, protocol, body):
-    source, destination = (ipaddress.ip_address(one).packed for one in (ends.source, ends.destination))
+    source, destination = (_address(one).packed for one in (ends.source, ends.destination))
     if len(source) == 4:
         return checksum(source + destination + struct.pack("!BBH", 0, protocol, len(body)) + body)
     return checksum(source + destination + struct.pack("!II", len(body), protocol) + body)
