@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from tests.net.test_netd import Process
 from tests.net.test_peering import A1, B1, TO_B1, TO_B1_6, peered
 from tests.net.test_revocation import Live, carries, connection
 from tests.net.worlds import VPC, rule, sg, world
+from wicketgate import ipc
 from wicketgate.kernel import conntrack, netns
-from wicketgate.model import Settings
+from wicketgate.model import Change, Settings
 from wicketgate.netd.asking import ask
 
 OUT = rule("out", "-1", (-1, -1), "10.0.0.0/16")
@@ -107,6 +109,20 @@ def test_what_began_before_a_change_is_credited_as_it_began(live, tmp_path):
     totals = ended(live, tmp_path)
     assert totals.rules[WEB.id].octets > 0
     assert set(totals.rules) == {OUT.id, WEB.id}
+
+
+def test_what_begins_while_a_change_waits_is_credited_as_it_began(live, tmp_path):
+    """netd is told of the change first, but what the kernel let through until then was let through by other rules."""
+    later = rule("in", "tcp", (80, 80), "10.0.0.0/8")
+    change = Change(
+        puts=(msgspec.structs.replace(live.world.group(sg("server")), rules=(FROM_ENDPOINT, NEVER, later)),)
+    )
+    os.kill(live.process.process.pid, signal.SIGSTOP)
+    live.process.feed.sendall(ipc.frame(ipc.step(live.world.revision + 1, change)))
+    with live.stream("a"):
+        os.kill(live.process.process.pid, signal.SIGCONT)
+        assert ipc.read_answer(live.process.feed) == live.world.revision + 1
+        assert connections(tmp_path) == {OUT.id: 1, WEB.id: 1}
 
 
 def test_totals_outlive_netd(live, tmp_path):
