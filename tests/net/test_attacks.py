@@ -212,16 +212,21 @@ def _flood(made, frame):
             wire.send(frame(number, wire.getsockname()[4]))
 
 
-def test_arp_under_false_addresses(rig):
-    """It makes no entries in the neighbour table, of which a host has one for all VPCs; others find each other."""
+@pytest.mark.parametrize("operation", [1, 2])
+def test_arp_under_false_addresses(rig, operation):
+    """It makes no entries in the neighbour table, of which a host has one for all VPCs; others find each other.
+
+    Requests (1), and replies that nobody asked for (2) and that tell of the sender itself.
+    """
     made = _world(4)
     rig.apply(made)
 
     def frame(number, mac):
         source, target = socket.inet_aton(f"10.0.{2 + number // 250}.{number % 250 + 1}"), socket.inet_aton(A)
         target = socket.inet_aton("10.0.1.1") if number % 2 else target  # the router's own address, and a proxied one
-        asks = struct.pack("!HHBBH", 1, ETH_P_IP, 6, 4, 1) + mac + source + bytes(6) + target
-        return b"\xff" * 6 + mac + struct.pack("!H", ETH_P_ARP) + asks
+        target = source if operation == 2 else target
+        says = struct.pack("!HHBBH", 1, ETH_P_IP, 6, 4, operation) + mac + source + bytes(6) + target
+        return b"\xff" * 6 + mac + struct.pack("!H", ETH_P_ARP) + says
 
     _flood(made, frame)
     assert rig.fire([("a", _says(4), "b")]) == [{"b"}]
