@@ -442,3 +442,19 @@ def test_the_form_is_documented():
     assert whole == {*data, "proof", "missing"}
     assert steps == set(data["steps"][0])
     assert remedies == set(data["remedies"][0])
+
+
+def test_no_tunnel_leads_to_another_endpoint():
+    """The interface of an endpoint takes connections of the service alone, whatever the groups say."""
+    made = world(door=[rule(1, "out", "0.0.0.0/0"), rule(2, "in", "0.0.0.0/0")], policy=allow())
+    eni = NetworkInterface(
+        id="eni-second",
+        subnet_id="subnet-1",
+        private_ip_address="10.0.0.13",
+        link="second",
+        group_ids=("sg-door",),
+        interface_type="ec2_instance_connect_endpoint",
+    )
+    second = Endpoint(id="eice-2", subnet_id="subnet-1", interface_id="eni-second", dns_name="second", index=2)
+    made = apply_change(made, Change(puts=(eni, second)))
+    assert failed(ask(made, target="10.0.0.13", endpoint_id=EICE)) == [("target", "target-endpoint")]

@@ -228,6 +228,9 @@ def _target(world: World, way: Way, endpoint: Endpoint) -> Line:
     if (home := world.vpc_of_subnet(way.interface.subnet_id)) is not way.vpc:
         facts = {"interface": way.interface.id, "vpc": home.id, "endpoint": endpoint.id, "here": way.vpc.id}
         return Line(step="target", outcome="fail", say=Say("target-elsewhere", facts), decided_by=home.id)
+    if (other := world.endpoint_of_interface(way.interface.id)) is not None:
+        facts = {"address": way.address, "endpoint": other.id}
+        return Line(step="target", outcome="fail", say=Say("target-endpoint", facts), decided_by=other.id)
     if way.instance is not None and way.instance.state != "running":
         facts = {"instance": way.instance.id, "state": way.instance.state}
         return Line(step="target", outcome="fail", say=Say("target-not-running", facts), decided_by=way.instance.id)

@@ -139,6 +139,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
         "{interface} is in {vpc}, but {endpoint} is in {here} and reaches nothing beyond",
         "{interface} は {vpc} にありますが、{endpoint} は {here} にあり、その外へは接続できません",
     ),
+    "target-endpoint": (
+        "{address} is {endpoint}: only the service connects to an endpoint",
+        "{address} は {endpoint} です。エンドポイントへ接続するのはサービスだけです",
+    ),
     "target-not-running": ("{instance} is {state}", "{instance} の状態は {state} です"),
     "target-there": ("{address} is {interface} of {owner}", "{address} は {owner} の {interface} です"),
     "route-local": (
