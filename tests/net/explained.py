@@ -5,6 +5,7 @@ what fails is counted at the side that the explanation names. With a remedy appl
 between all pairs of network interfaces, no packet passes then and did not before but those that the remedy says.
 """
 
+import itertools
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from wicketgate.explain.remedies import SHOWN
 from wicketgate.explain.sent import sends
 from wicketgate.explain.steps import steps
 from wicketgate.model import AccessKey, Change, Settings, apply_change
+from wicketgate.paths import Flow, judge_flow
 from wicketgate.paths.routes import in_vpc
 
 WORLDS_PER_PLACE = 5
@@ -105,14 +107,40 @@ def cases(random, made):
     found = []
     for _ in range(600):
         question = _question(random, made)
-        asked = understood(made, question)
-        kind = _kind(steps(made, asked))
+        kind = _kind(steps(made, understood(made, question)))
         if left[kind]:
             left[kind] -= 1
-            answer = explain.explain(made, question)
-            sender = made.interface(asked.endpoint.interface_id)
-            found.append(Case(question, answer, kind, asked.endpoint, sender, asked.interface, asked.address))
+            found.append(_explained(made, question))
     return found
+
+
+def peers_in(random, made):
+    """Cases whose client has the address of a machine in a peered VPC, each with a remedy that lets in that machine as
+    well, by the reading."""
+    for _ in range(300):
+        question = _question(random, made)
+        asked = understood(made, question)
+        client = next((eni for eni in made.interfaces if question.source_ip in eni.addresses), None)
+        if client is None or made.vpc_of_subnet(client.subnet_id) is asked.vpc:
+            continue
+        if _kind(steps(made, asked)) != "target-inbound":
+            continue
+        flow = Flow(client, asked.interface, question.source_ip, 6, question.port, 0, asked.address)
+        failure = judge_flow(made, flow).failure
+        if failure is None or failure.name != "target-inbound":
+            continue
+        case = _explained(made, question)
+        for remedy in case.answer.remedies:
+            if judge_flow(apply_change(made, Change(puts=remedy.puts)), flow).passed:
+                yield case, remedy
+                break
+
+
+def _explained(made, question):
+    asked = understood(made, question)
+    answer = explain.explain(made, question)
+    sender = made.interface(asked.endpoint.interface_id)
+    return Case(question, answer, _kind(answer.lines), asked.endpoint, sender, asked.interface, asked.address)
 
 
 def _question(random, made):
@@ -344,3 +372,20 @@ def run(seed, *, worlds, first=0):
     finally:
         rig.close()
     return tally
+
+
+def run_across(seed, *, worlds):
+    """Of so many random Worlds at least one remedy each that lets in a machine of a peered VPC; raises Wrong."""
+    tally, rig = Tally(), Rig()
+    try:
+        for number in itertools.count():
+            random = Random(f"{seed}/{number}")
+            made = askable(random, random_world(random))
+            found = next(peers_in(random, made), None)
+            if found is not None:
+                case, remedy = found
+                Trial(rig, random, made, tally).mend(case, [remedy])
+            if tally.peered == worlds:
+                return tally
+    finally:
+        rig.close()

@@ -6,7 +6,7 @@ import importlib
 import msgspec
 import pytest
 
-from tests.net.explained import Wrong, run
+from tests.net.explained import Wrong, run, run_across
 from wicketgate.explain import allowed, opened, sent
 from wicketgate.paths.groups import Packet
 from wicketgate.rules import groups
@@ -46,6 +46,26 @@ def test_explanations_and_remedies_agree_with_the_kernel():
     assert tally.wide >= 50
     assert tally.wide <= tally.remedies.total() - 5, "some open nothing else"
     assert tally.gained >= 500
+
+
+@pytest.mark.slow
+def test_what_opens_across_a_peering_is_said():
+    """A rule for a client's address lets in the machine of a peered VPC that has the same one."""
+    assert run_across(SEED, worlds=2).peered == 2
+
+
+@pytest.mark.slow
+def test_who_looks_at_one_vpc_is_caught(monkeypatch):
+    """What opens across a peering connection is missed by whoever does not look there."""
+
+    def wrong(before, after, vpc_id):
+        for gain in opened.gains(before, after, vpc_id):
+            if {after.vpc_of_subnet(one.subnet_id).id for one in (gain.sender, gain.receiver)} == {vpc_id}:
+                yield gain
+
+    monkeypatch.setattr(remedies, "gains", wrong)
+    with pytest.raises(Wrong):
+        run_across(SEED, worlds=2)
 
 
 # -- wrong explainers --------------------------------------------------------------------------------------------------
