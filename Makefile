@@ -47,7 +47,7 @@ soak: ## every shape of the service models, a longer storm, and random groups an
 	@WICKETGATE_STORM_CALLS=10000 $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m pytest -q tests/api/test_storm.py $(ARGS)
 	@SOAK_SECONDS=$(SOAK_SECONDS) $(PYTHON) -m wicketgate.lab.sandbox -- $(PYTHON) -m tests.net.soak
 
-check: ## format, lint, types, layers and unit tests: under a minute, no privileges, before every commit
+check: ## format, lint, types, layers and unit tests: two minutes, no privileges, before every commit
 	@$(BOOTSTRAP) dev $(VENV)
 	@$(VENV)/bin/ruff format --check --quiet src tests keycommand $(wildcard bench) || { echo "run: make format"; exit 1; }
 	@$(VENV)/bin/ruff check --quiet src tests keycommand $(wildcard bench)
