@@ -293,7 +293,7 @@ def test_cli(deployment, ec2, group, tmp_path):
     aws = CommandLine(tmp_path)
     made = aws(
         *("ec2", "create-managed-prefix-list", "--address-family", "IPv4", "--max-entries", "10"),
-        *("--prefix-list-name", "vpc-cidrs"),
+        *("--prefix-list-name", "stock-cli-cidrs"),
         *("--entries", "Cidr=10.0.0.0/16,Description=vpc-a", "Cidr=10.2.0.0/16,Description=vpc-b"),
     )["PrefixList"]
     named = ("--prefix-list-id", made["PrefixListId"])
@@ -322,7 +322,7 @@ def test_cli(deployment, ec2, group, tmp_path):
     assert [one["ResourceId"] for one in found] == [group]
     assert "(DependencyViolation)" in aws.fails("ec2", "delete-managed-prefix-list", *named)
     aws("ec2", "revoke-security-group-ingress", *rule)
-    by_name = ("--filters", "Name=prefix-list-name,Values=vpc-*")
+    by_name = ("--filters", "Name=prefix-list-name,Values=stock-cli-*")
     listed = aws("ec2", "describe-managed-prefix-lists", *by_name)["PrefixLists"]
     assert [one["PrefixListId"] for one in listed] == [made["PrefixListId"]]
     assert aws("ec2", "delete-managed-prefix-list", *named)["PrefixList"]["State"] == "delete-complete"

@@ -19,8 +19,16 @@ from tests.api.deployment import API, DOMAIN, ROOT, client_of, readable
 PORT = "8443"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alone(deployment):
+    """The session's own deployment stands aside: a netd takes all namespaces of ours on a host for its own."""
+    deployment.stop()
+    yield
+    deployment.start()
+
+
 def arguments(directory, *more):
-    """The command line of a small deployment beside the session's own."""
+    """The command line of a small deployment."""
     python, _ = readable()
     flags = ["--state-directory", str(directory), "--listen-addresses", "127.0.0.1", "--port", PORT]
     return [python, "-m", "wicketgate.cli", "serve", *flags, "--domain", DOMAIN, "--workers", "1", *more]

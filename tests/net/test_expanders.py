@@ -16,6 +16,8 @@ from wicketgate.kernel.fabric import Fabric
 from wicketgate.model import KINDS, Change, ConnectionTracking, World, WorldError, apply_change
 from wicketgate.model.change import FIELDS
 
+pytestmark = pytest.mark.once
+
 RESTART = "restart"
 HISTORIES = 6
 _KINDS = [(kind, FIELDS[made]) for kind, made in KINDS.items() if FIELDS[made] != "settings"]

@@ -11,6 +11,8 @@ from wicketgate.explain import allowed, opened, sent
 from wicketgate.paths.groups import Packet
 from wicketgate.rules import groups
 
+pytestmark = pytest.mark.once
+
 SEED = "explained"
 WORLDS = 26
 """Twenty seconds' worth of work."""

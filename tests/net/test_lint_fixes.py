@@ -15,6 +15,8 @@ from wicketgate.explain.lint import lint
 from wicketgate.model import PROTOCOL_NUMBERS, Change, PrefixList, SecurityGroup, apply_change
 from wicketgate.paths import judge_flow, tracking
 
+pytestmark = pytest.mark.once
+
 SEED = "lint"
 WORLDS, WORLDS_PER_PLACE = 24, 5
 FLOWS = 250

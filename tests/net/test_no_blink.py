@@ -9,6 +9,7 @@ import time
 from random import Random
 
 import msgspec
+import pytest
 
 from tests.net.streams import Stream, Streams
 from tests.net.test_netd import Process
@@ -32,6 +33,8 @@ from wicketgate.model import (
     World,
     apply_change,
 )
+
+pytestmark = pytest.mark.once
 
 A, B, C = (f"vpc-0000000000000000{letter}" for letter in "abc")
 BLOCKS = {A: ("10.10.0.0/16", "2001:db8:10::/56"), B: ("10.20.0.0/16", "2001:db8:20::/56")}
