@@ -14,8 +14,9 @@ from wicketgate.control.common import AWS_QUOTAS, Quotas
 from wicketgate.control.instance_answers import instance_answer, reservation_answer
 from wicketgate.control.launch_interfaces import MAX_AT_ONCE, TAGGED
 from wicketgate.model import ApiError, Instance
+from wicketgate.model.resources import NAMESPACE_IMAGE
 
-IMAGE: Final = "ami-00000000000000001"
+IMAGE: Final = NAMESPACE_IMAGE
 """The built-in image."""
 DEFAULT_TYPE: Final = "wicketgate.namespace"
 """InstanceType when none is named. Another is kept and shown, and changes nothing."""

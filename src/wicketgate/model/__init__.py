@@ -18,9 +18,11 @@ from wicketgate.model.errors import (
 from wicketgate.model.insights import HeaderFilter, NetworkInsightsAnalysis, NetworkInsightsPath
 from wicketgate.model.resources import (
     CONNECTABLE_STATES,
+    EXTERNAL_IMAGE,
     PROTOCOL_NUMBERS,
     REVOCATION_TAG,
     AccessKey,
+    AttachedNetwork,
     ConnectionTracking,
     Endpoint,
     Instance,
@@ -52,12 +54,14 @@ from wicketgate.model.world import World
 
 __all__ = [
     "CONNECTABLE_STATES",
+    "EXTERNAL_IMAGE",
     "KINDS",
     "PROTOCOL_NUMBERS",
     "REVOCATION_TAG",
     "AccessDenied",
     "AccessKey",
     "ApiError",
+    "AttachedNetwork",
     "AuthFailure",
     "CallerError",
     "Change",

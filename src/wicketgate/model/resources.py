@@ -21,6 +21,11 @@ PROTOCOL_NUMBERS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 IPv4or6Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPv4or6Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+NAMESPACE_IMAGE = "ami-00000000000000001"
+"""The built-in image of the lab's machines: a network namespace with a real sshd."""
+EXTERNAL_IMAGE = "ami-00000000000000002"
+"""The built-in image of machines that exist without us, on a network of the host: nothing is started for them."""
+
 REVOCATION_TAG = "wicketgate:revocation"
 """A VPC's tag that overrides the setting `revocation` there."""
 
@@ -55,6 +60,23 @@ class Vpc(Struct, frozen=True, kw_only=True):
         return (self.network, *map(ipaddress.IPv6Network, self.ipv6_cidr_blocks))
 
 
+class AttachedNetwork(Struct, frozen=True, kw_only=True):
+    """The network of the host that a subnet is bound to, as the operator's file says and netd has found it.
+
+    netd alone reads that file and goes by it; this is what it told, so that decisions can be worded and explained. No
+    API call sets it, and no link is named in it.
+    """
+
+    mode: Literal["own", "bridge", "macvlan", "routed"]
+    return_path: bool = False
+    """Whether machines send what is for anywhere else back through this gateway, so that client addresses can be
+    preserved."""
+    endpoint_addresses: tuple[str, ...] = ()
+    """What endpoints' addresses are taken from; () = any free one of the subnet."""
+    problem: str = ""
+    """Why it cannot be used at present, in words that name no link; empty when it can."""
+
+
 class Subnet(Struct, frozen=True, kw_only=True):
     """A part of a VPC's ranges. The first address after the base of its IPv4 range is the VPC router's."""
 
@@ -68,6 +90,8 @@ class Subnet(Struct, frozen=True, kw_only=True):
     ipv6_cidr_block: str = ""
     """Empty for none."""
     assign_ipv6_on_creation: bool = False
+    attached: AttachedNetwork | None = None
+    """None for a subnet that has only what is made here."""
 
     @property
     def network(self) -> ipaddress.IPv4Network | None:
@@ -203,7 +227,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     """Its first network interface. Further ones name it (`attached_to`)."""
     name: str = ""
     state: Literal["pending", "running", "stopping", "stopped", "shutting-down", "terminated"] = "running"
-    image_id: str = "ami-00000000000000001"
+    image_id: str = NAMESPACE_IMAGE
     instance_type: str = "wicketgate.namespace"
     launched_at: float = 0.0
     """Seconds since the epoch."""
@@ -219,6 +243,11 @@ class Instance(Struct, frozen=True, kw_only=True):
     """StateTransitionReason, e.g. `User initiated (2026-01-31 23:59:59 GMT)`."""
     terminated_at: float = 0.0
     """Seconds since the epoch."""
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it is a machine that exists without us: registered, never started or stopped."""
+        return self.image_id == EXTERNAL_IMAGE
 
 
 class EndpointSettings(Struct, frozen=True, kw_only=True):
