@@ -46,8 +46,8 @@ METADATA_UID = 64914
 """The same for instance metadata, which owns nothing."""
 IDENTITIES = frozenset({"user", "user-group", "role", "policy", "access-key"})
 """Kinds that only those need to know who decide by them."""
-INSIGHTS = frozenset({"network-insights-path", "network-insights-analysis"})
-"""Kinds that only the API process has a use for."""
+INSIGHTS = frozenset({"network-insights-path", "network-insights-analysis", "machine-credential"})
+"""Kinds that only the API process has a use for: what was asked about the network, and who is asked by machines."""
 NETD_NEEDS_NOT = IDENTITIES | INSIGHTS | {"pushed-key", "prefix-list-version"}
 GATEWAY_NEEDS_NOT = INSIGHTS | {"pushed-key", "prefix-list-version"}
 ACKNOWLEDGE_SECONDS = 30.0

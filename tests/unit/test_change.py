@@ -14,6 +14,7 @@ from wicketgate.model import (
     Change,
     Endpoint,
     Instance,
+    MachineCredential,
     ManagedPolicy,
     NetworkInsightsAnalysis,
     NetworkInsightsPath,
@@ -53,6 +54,7 @@ FIELDS = {
     "policy": "managed_policies",
     "access-key": "access_keys",
     "pushed-key": "pushed_keys",
+    "machine-credential": "machine_credentials",
     "prefix-list": "prefix_lists",
     "prefix-list-version": "prefix_list_versions",
     "vpc-peering-connection": "peerings",
@@ -208,6 +210,9 @@ class _Maker:
     def pushed_key(self):
         return PushedKey(id=self._any("key", 2), instance_id="i-0", os_user="u", public_key="k", expires=1.0)
 
+    def machine_credential(self):
+        return MachineCredential(id=self._any("mc", 2), instance_id="i-0", secret_hash="0" * 64)
+
     def settings(self):
         return Settings(max_tunnels_per_endpoint=self.random.randrange(1, 9))
 
@@ -218,7 +223,7 @@ class _Maker:
             + [self.interface] * 4
             + [self.instance, self.endpoint] * 2
             + [self.user, self.user_group, self.role, self.managed_policy]
-            + [self.access_key, self.pushed_key, self.settings]
+            + [self.access_key, self.pushed_key, self.machine_credential, self.settings]
             + [self.prefix_list, self.prefix_list_version, self.peering, self.route_table]
             + [self.insights_path, self.insights_analysis, self.insights_analysis]
         )

@@ -11,6 +11,7 @@ from wicketgate.model.resources import (
     AccessKey,
     Endpoint,
     Instance,
+    MachineCredential,
     ManagedPolicy,
     NetworkInterface,
     PushedKey,
@@ -38,6 +39,7 @@ Resource = (
     | ManagedPolicy
     | AccessKey
     | PushedKey
+    | MachineCredential
     | PrefixList
     | PrefixListVersion
     | VpcPeeringConnection
@@ -60,6 +62,7 @@ KINDS: dict[str, type[Resource]] = {
     "policy": ManagedPolicy,
     "access-key": AccessKey,
     "pushed-key": PushedKey,
+    "machine-credential": MachineCredential,
     "prefix-list": PrefixList,
     "prefix-list-version": PrefixListVersion,
     "vpc-peering-connection": VpcPeeringConnection,
@@ -84,6 +87,7 @@ FIELDS: dict[type[Resource], str] = {
     ManagedPolicy: "managed_policies",
     AccessKey: "access_keys",
     PushedKey: "pushed_keys",
+    MachineCredential: "machine_credentials",
     PrefixList: "prefix_lists",
     PrefixListVersion: "prefix_list_versions",
     VpcPeeringConnection: "peerings",

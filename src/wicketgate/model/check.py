@@ -70,7 +70,7 @@ two may share one."""
 
 def check_world(world: World) -> None:
     """Raise WorldError for the first contradiction: a dangling id, an address outside its subnet, a duplicate."""
-    for kind in (*NETWORK, *INSIGHTS, "access_keys", "pushed_keys", "prefix_list_versions"):
+    for kind in (*NETWORK, *INSIGHTS, "access_keys", "pushed_keys", "machine_credentials", "prefix_list_versions"):
         ids = [thing.id for thing in getattr(world, kind)]
         if len(ids) != len(set(ids)):
             raise WorldError(f"{kind}: {Counter(ids).most_common(1)[0][0]} exists twice")

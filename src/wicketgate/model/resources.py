@@ -249,6 +249,12 @@ class Instance(Struct, frozen=True, kw_only=True):
         """Whether it is a machine that exists without us: registered, never started or stopped."""
         return self.image_id == EXTERNAL_IMAGE
 
+    @property
+    def may_answer(self) -> bool:
+        """Whether something may be there. Of a machine that exists without us `stopped` only says that the last probe
+        had no answer, and a probe may err: nothing is refused for it."""
+        return self.state == "running" or (self.is_external and self.state == "stopped")
+
 
 class EndpointSettings(Struct, frozen=True, kw_only=True):
     """The settings of an endpoint that ModifyInstanceConnectEndpoint changes; None = not asked for."""
@@ -432,6 +438,22 @@ class PushedKey(Struct, frozen=True, kw_only=True):
     request_id: str = ""
     blob: str = ""
     """What metadata shows for it: comment lines, key line and signature (EC2 Instance Connect's signed form)."""
+
+
+class MachineCredential(Struct, frozen=True, kw_only=True):
+    """What a machine that cannot reach link-local metadata shows to be told its own metadata over TLS.
+
+    It lets its bearer read what one instance is told, and nothing else.
+    """
+
+    id: str
+    instance_id: str
+    secret_hash: str
+    """SHA-256 of the secret in hexadecimal digits: 256 random bits need no slower hash, and nobody needs the secret."""
+    created_at: float = 0.0
+    """Seconds since the epoch."""
+    created_by: str = ""
+    """ARN of who had it made."""
 
 
 class Principal(Struct, frozen=True, kw_only=True):

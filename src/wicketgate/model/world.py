@@ -22,6 +22,7 @@ from wicketgate.model.resources import (
     AccessKey,
     Endpoint,
     Instance,
+    MachineCredential,
     ManagedPolicy,
     NetworkInterface,
     Policy,
@@ -61,6 +62,7 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
     managed_policies: tuple[ManagedPolicy, ...] = ()
     access_keys: tuple[AccessKey, ...] = ()
     pushed_keys: tuple[PushedKey, ...] = ()
+    machine_credentials: tuple[MachineCredential, ...] = ()
     prefix_lists: tuple[PrefixList, ...] = ()
     prefix_list_versions: tuple[PrefixListVersion, ...] = ()
     peerings: tuple[VpcPeeringConnection, ...] = ()
@@ -117,6 +119,10 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def _pushed_keys(self) -> dict[str, PushedKey]:
         return {thing.id: thing for thing in self.pushed_keys}
+
+    @cached_property
+    def _machine_credentials(self) -> dict[str, MachineCredential]:
+        return {thing.id: thing for thing in self.machine_credentials}
 
     @cached_property
     def _prefix_lists(self) -> dict[str, PrefixList]:
@@ -282,6 +288,10 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
         """The access key with this id."""
         return self._access_keys.get(access_key_id)
 
+    def machine_credential(self, credential_id: str) -> MachineCredential | None:
+        """The machine credential with this id."""
+        return self._machine_credentials.get(credential_id)
+
     def members(self, group_id: str) -> tuple[NetworkInterface, ...]:
         """The network interfaces that carry the group."""
         return self._places.by_group.get(group_id, ())
@@ -330,6 +340,18 @@ class World(Struct, frozen=True, kw_only=True, dict=True):
     def instance_by_first_interface(self, interface_id: str) -> Instance | None:
         """The instance that names this network interface as its first one."""
         return self._instances_by_interface.get(interface_id)
+
+    def replies_return(self, interface: NetworkInterface) -> bool:
+        """Whether what the interface sends to an address outside its network comes back through this gateway.
+
+        What is made here has no other way. A machine that exists without us has its own router, unless its network is
+        said to lead back here.
+        """
+        owner = self.instance_of_interface(interface.id)
+        if owner is None or not owner.is_external:
+            return True
+        subnet = self.subnet(interface.subnet_id)
+        return subnet is not None and subnet.attached is not None and subnet.attached.return_path
 
     def interfaces_of_instance(self, instance: Instance) -> tuple[NetworkInterface, ...]:
         """The network interfaces of an instance by device index; none once it has ended."""
@@ -429,6 +451,7 @@ _LOOK_UPS: dict[str, frozenset[str]] = {
     "_roles": frozenset({"roles"}),
     "_managed_policies": frozenset({"managed_policies"}),
     "_pushed_keys": frozenset({"pushed_keys"}),
+    "_machine_credentials": frozenset({"machine_credentials"}),
     "_prefix_lists": frozenset({"prefix_lists"}),
     "_prefix_list_versions": frozenset({"prefix_list_versions"}),
     "_peerings": frozenset({"peerings"}),
