@@ -15,7 +15,9 @@ from wicketgate.explain import Question, Say, Unanswerable, as_data, explain, li
 from wicketgate.explain.misses import rule_said
 from wicketgate.explain.words import CATALOGUE, LANGUAGES
 from wicketgate.model import (
+    EXTERNAL_IMAGE,
     AccessKey,
+    AttachedNetwork,
     Change,
     Endpoint,
     Instance,
@@ -185,6 +187,47 @@ def test_a_connection_that_passes_is_explained_step_by_step():
 def test_what_fails(made, more, expected):
     """Each step fails by its own, and what is behind it is judged all the same."""
     assert failed(ask(made, **more)) == expected
+
+
+def external(made, attached=None, state="running"):
+    """The same, with web a machine that exists without us."""
+    web, *others = made.instances
+    web = msgspec.structs.replace(web, image_id=EXTERNAL_IMAGE, state=state)
+    (subnet,) = made.subnets
+    subnets = (msgspec.structs.replace(subnet, attached=attached),)
+    return msgspec.structs.replace(made, instances=(web, *others), subnets=subnets)
+
+
+def test_a_machine_that_did_not_answer_is_tried_all_the_same():
+    """Its state is the opinion of a probe: the step says so and passes, as `paths` has it."""
+    made = external(world(door=[OUT], web=[IN], policy=allow()), state="stopped")
+    answer = ask(made)
+    assert answer.outcome == "pass"
+    (line,) = [line for line in answer.lines if line.step == "target"]
+    assert text(line.say) == "10.0.0.11 is eni-web of i-web, which did not answer when it was last looked for"
+    assert paths.judge(made, endpoint_id=EICE, address="10.0.0.11", port=22, client_address=CLIENT).passed
+
+
+def test_a_client_cannot_be_preserved_to_a_machine_with_another_router():
+    """The step of the source says why, in both languages, and the remedy lets it pass; or the endpoint's address is
+    what the target sees."""
+    rules = {"door": [OUT], "web": [IN], "policy": allow(), "preserve": True}
+    there = AttachedNetwork(mode="bridge")
+    answer = ask(external(world(**rules), there))
+    assert failed(answer) == [("source-address", "source-refused")]
+    (line,) = [line for line in answer.lines if line.outcome == "fail"]
+    assert text(line.say).endswith(
+        "10.0.0.11 does not send its replies through this gateway, so a client's address cannot be preserved to it"
+    )
+    assert "10.0.0.11" in text(line.say, "ja")
+    assert [way.commands[0][2:] for way in answer.remedies] == [
+        ("modify-instance-connect-endpoint", "--instance-connect-endpoint-id", EICE, "--no-preserve-client-ip")
+    ]
+    lax = external(world(**rules, unpreservable_client="endpoint-address"), there)
+    assert ask(lax).outcome == "pass"
+    verdict = paths.judge(lax, endpoint_id=EICE, address="10.0.0.11", port=22, client_address=CLIENT)
+    assert "the target sees 10.0.0.10" in " ".join(str(step.reason) for step in verdict.steps)
+    assert failed(ask(external(world(**rules), msgspec.structs.replace(there, return_path=True)))) == []
 
 
 def test_sessions_end():

@@ -20,7 +20,9 @@ from wicketgate.explain.reach_principals import Who, everybody
 from wicketgate.explain.region import span_of
 from wicketgate.explain.steps import steps
 from wicketgate.model import (
+    EXTERNAL_IMAGE,
     AccessKey,
+    AttachedNetwork,
     Endpoint,
     Instance,
     NetworkInterface,
@@ -219,7 +221,24 @@ def world(seed: int) -> World:
         ),
     )
     made.check()
-    return made
+    return with_external_machines(made, seed)
+
+
+def with_external_machines(made: World, seed: int) -> World:
+    """Some of the instances exist without us, on a network that leads back here or does not."""
+    pick = random.Random(-1 - seed)
+    attached = pick.choice([None, AttachedNetwork(mode="bridge"), AttachedNetwork(mode="own", return_path=True)])
+    external = pick.sample([11, 12, 13, 14], pick.choice([0, 0, 1, 2]))
+    instances = tuple(
+        msgspec.structs.replace(one, image_id=EXTERNAL_IMAGE, state=pick.choice(["running", "stopped"]))
+        if int(one.id.removeprefix("i-")) in external
+        else one
+        for one in made.instances
+    )
+    (subnet,) = made.subnets
+    return msgspec.structs.replace(
+        made, instances=instances, subnets=(msgspec.structs.replace(subnet, attached=attached),)
+    )
 
 
 def opens(made: World, asked: tuple[str, str, str, str, int, int]) -> bool:

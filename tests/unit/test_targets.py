@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wicketgate.model import Endpoint, NetworkInterface, SecurityGroup, Settings, Subnet, Vpc, World
+from wicketgate.model import (
+    EXTERNAL_IMAGE,
+    AttachedNetwork,
+    Endpoint,
+    Instance,
+    NetworkInterface,
+    SecurityGroup,
+    Settings,
+    Subnet,
+    Vpc,
+    World,
+)
 from wicketgate.tunnel.targets import client_refusal, parse_address, target_refusal
 
 OFF = Endpoint(id="eice-off", subnet_id="subnet-1", interface_id="eni-e", dns_name="off.example")
@@ -121,6 +132,39 @@ def test_every_address_of_the_vpc_but_the_named(address):
     """Inside the range exactly the endpoint's own, the DNS server's and three addresses of each subnet are refused."""
     refused = {"10.0.0.2", "10.0.1.10", "10.0.1.0", "10.0.1.1", "10.0.1.255", "10.0.2.0", "10.0.2.1", "10.0.2.127"}
     assert (target_refusal(WORLD, OFF, str(address)) is None) is (str(address) not in refused)
+
+
+def with_machine(attached, image_id=EXTERNAL_IMAGE):
+    """10.0.2.11 is an instance, its subnet bound to a network of the host or not."""
+    machine = Instance(id="i-1", interface_id="eni-i", image_id=image_id)
+    subnets = [
+        msgspec.structs.replace(one, attached=attached) if one.id == "subnet-2" else one for one in WORLD.subnets
+    ]
+    return msgspec.structs.replace(WORLD, subnets=tuple(subnets), instances=(machine,))
+
+
+ELSEWHERE, HERE = AttachedNetwork(mode="bridge"), AttachedNetwork(mode="own", return_path=True)
+
+
+@pytest.mark.parametrize("attached", [None, ELSEWHERE])
+def test_no_client_is_preserved_to_a_machine_with_another_router(attached):
+    """Its replies would go elsewhere: refused with the reason, for this target alone; with preservation off never."""
+    made = with_machine(attached)
+    assert str(client_refusal(made, ON, "203.0.113.10", "10.0.2.11")) == (
+        "10.0.2.11 does not send its replies through this gateway, so a client's address cannot be preserved to it"
+    )
+    assert client_refusal(made, ON, "203.0.113.10", "10.0.2.12") is None
+    assert client_refusal(made, ON, "203.0.113.10") is None
+    assert client_refusal(made, OFF, "203.0.113.10", "10.0.2.11") is None
+
+
+@pytest.mark.parametrize(
+    ("attached", "image_id"), [(HERE, EXTERNAL_IMAGE), (None, "ami-00000000000000001"), (ELSEWHERE, "ami-1")]
+)
+def test_clients_are_preserved_where_replies_come_back(attached, image_id):
+    """To machines of a network that leads back here, and to what is made here."""
+    made = with_machine(attached, image_id)
+    assert client_refusal(made, ON, "203.0.113.10", "10.0.2.11") is None
 
 
 def test_mapped_addresses_are_ipv4():

@@ -33,7 +33,7 @@ TCP: Final = 6
 def states(world: World, probe: Probe) -> Iterator[Item]:
     """What is not running, not active or not what the path takes it for; and what endpoints do not do."""
     for end in (probe.sender, probe.receiver):
-        if end.instance is not None and end.instance.state != "running":
+        if end.instance is not None and not end.instance.may_answer:
             yield _code("BAD_STATE", Component=component(world, end.instance.id), State=end.instance.state)
         if end.peering is not None and end.peering not in world.active_peerings(end.peering.requester_vpc_id):
             shown = component(world, end.peering.id)

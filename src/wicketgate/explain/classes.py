@@ -26,6 +26,8 @@ class Class(NamedTuple):
     owner: str
     """An endpoint's id; empty for others. An endpoint is like no other interface: tunnels alone come out of it."""
     vpc_id: str
+    returns: bool
+    """Whether its replies to clients' addresses come back."""
 
 
 def ends_of_ranges(worlds: Iterable[World], vpc_ids: Iterable[str]) -> list[int]:
@@ -52,6 +54,7 @@ def class_of(world: World, eni: NetworkInterface, ends: list[int]) -> Class:
         sends=sends(world, eni),
         owner="" if endpoint is None else endpoint.id,
         vpc_id=world.vpc_of_subnet(eni.subnet_id).id,
+        returns=world.replies_return(eni),
     )
 
 

@@ -36,6 +36,8 @@ class Likeness(NamedTuple):
     place: int
     """Between which ends of ranges the address lies."""
     running: bool
+    returns: bool
+    """Whether replies to clients' addresses come back."""
 
 
 def targets_of(world: World, eni: NetworkInterface) -> Iterator[Target]:
@@ -67,7 +69,8 @@ def likeness(world: World, target: Target, places: list[int]) -> Likeness:
     return Likeness(
         tuple(sorted(set(eni.group_ids))),
         place_of(target.address, places),
-        instance is None or instance.state == "running",
+        instance is None or instance.may_answer,
+        world.replies_return(eni),
     )
 
 
@@ -76,7 +79,7 @@ def passing(world: World, endpoint: Endpoint, target: Target) -> Region:
     sender, receiver = world.interface(endpoint.interface_id), world.interface(target.interface)
     assert sender is not None and receiver is not None, "World.check has seen to it"
     instance = world.instance(target.instance) if target.instance else None
-    if endpoint.state not in CONNECTABLE_STATES or (instance is not None and instance.state != "running"):
+    if endpoint.state not in CONNECTABLE_STATES or (instance is not None and not instance.may_answer):
         return NOTHING
     if world.endpoint_of_interface(receiver.id) is not None or target_refusal(world, endpoint, target.address):
         return NOTHING
@@ -94,7 +97,7 @@ def passing(world: World, endpoint: Endpoint, target: Target) -> Region:
     )
     if not endpoint.preserve_client_ip:
         return by_own
-    kept = preservable(world, endpoint, six=":" in target.address)
+    kept = preservable(world, endpoint, six=":" in target.address) if world.replies_return(receiver) else NOTHING
     boxes = (Box(span, EVERY_SOURCE, common) for span, ports in arriving for common in _cut(out, ports))
     by_client = Region(boxes) & kept
     return by_client if world.settings.unpreservable_client == "refuse" else by_client | (by_own - kept)

@@ -63,7 +63,7 @@ def _senders(world: World, receiver: NetworkInterface) -> Iterator[NetworkInterf
 
 def _running(world: World, eni: NetworkInterface) -> bool:
     instance = world.instance_of_interface(eni.id)
-    return instance is None or instance.state == "running"
+    return instance is None or instance.may_answer
 
 
 def _forged(sender: NetworkInterface) -> tuple[Target, ...]:

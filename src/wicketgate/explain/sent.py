@@ -51,7 +51,8 @@ def sent(
     if not both:
         return NOTHING
     # Over a peering connection an interface sends its own addresses alone, with and without source check.
-    sources = _own(world, sender, six=six) if way.peering is not None else _sources(world, sender, six=six)
+    own = way.peering is not None
+    sources = _own(world, sender, six=six) if own else _sources(world, sender, receiver, six=six)
     return both & (sources if endpoint is None else sources & Region((Box(protocols=(6, 6)),)))
 
 
@@ -69,7 +70,7 @@ def widened(world: World, sender: NetworkInterface, region: Region, also: Region
         return Region(box._replace(sources=family) for own, family in whole for box in (region & own).boxes)
     found = list(region.boxes)
     for family in (EVERY_IPV4, EVERY_IPV6):
-        sources = _sources(world, sender, six=family is EVERY_IPV6)
+        sources = _sources(world, sender, None, six=family is EVERY_IPV6)
         for box in region.boxes:
             content = (
                 Region((box._replace(sources=family),))
@@ -81,14 +82,16 @@ def widened(world: World, sender: NetworkInterface, region: Region, also: Region
     return Region(found)
 
 
-def _sources(world: World, sender: NetworkInterface, *, six: bool) -> Region:
-    """The addresses of a family that may be the source of what an interface sends within its VPC."""
+def _sources(world: World, sender: NetworkInterface, receiver: NetworkInterface | None, *, six: bool) -> Region:
+    """The addresses of a family that may be the source of what an interface sends within its VPC, to one whose replies
+    come back unless `receiver` is named."""
     kind = sends(world, sender)
     if kind == "own":
         return _own(world, sender, six=six)
     if kind == "any":
         return _but(NEVER_FORWARDED, six=six)
-    clients = _clients(world, sender, six=six)
+    returns = receiver is None or world.replies_return(receiver)
+    clients = _clients(world, sender, six=six) if returns else NOTHING
     return clients if world.settings.unpreservable_client == "refuse" else clients | _own(world, sender, six=six)
 
 

@@ -231,12 +231,14 @@ def _target(world: World, way: Way, endpoint: Endpoint) -> Line:
     if (other := world.endpoint_of_interface(way.interface.id)) is not None:
         facts = {"address": way.address, "endpoint": other.id}
         return Line(step="target", outcome="fail", say=Say("target-endpoint", facts), decided_by=other.id)
-    if way.instance is not None and way.instance.state != "running":
+    if way.instance is not None and not way.instance.may_answer:
         facts = {"instance": way.instance.id, "state": way.instance.state}
         return Line(step="target", outcome="fail", say=Say("target-not-running", facts), decided_by=way.instance.id)
     owner = way.instance.id if way.instance is not None else way.interface.subnet_id
     facts = {"address": way.address, "interface": way.interface.id, "owner": owner}
-    return Line(step="target", outcome="pass", say=Say("target-there", facts), decided_by=way.interface.id)
+    silent = way.instance is not None and way.instance.state != "running"
+    say = Say("target-silent" if silent else "target-there", facts)
+    return Line(step="target", outcome="pass", say=say, decided_by=way.interface.id)
 
 
 def _refusal(reason: Reason) -> Say:

@@ -145,6 +145,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "target-not-running": ("{instance} is {state}", "{instance} の状態は {state} です"),
     "target-there": ("{address} is {interface} of {owner}", "{address} は {owner} の {interface} です"),
+    "target-silent": (
+        "{address} is {interface} of {owner}, which did not answer when it was last looked for",
+        "{address} は {owner} の {interface} ですが、最後の確認では応答がありませんでした",
+    ),
     "route-local": (
         "{address} is in {vpc} like the endpoint, and replies come back to it",
         "{address} はエンドポイントと同じ {vpc} にあり、応答はエンドポイントへ戻ります",

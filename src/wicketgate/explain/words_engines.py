@@ -22,6 +22,9 @@ _REFUSALS: Final = {
     "client-family": "{address} は IPv{version} アドレスのため、IPv{other} アドレスへの送信元にはなれません",
     "client-inside": "{address} はエンドポイントの VPC {vpc} の範囲 {ranges} に含まれます",
     "client-inside-several": "{address} はエンドポイントの VPC {vpc} の範囲 ({ranges}) に含まれます",
+    "client-no-return": (
+        "{target} は応答をこのゲートウェイ経由で返さないため、クライアントのアドレスを保持して接続できません"
+    ),
     "metadata": "{address} はインスタンスメタデータサービスです",
     "loopback": "{address} はループバックアドレスです",
     "link-local": "{address} はリンクローカルアドレスです",

@@ -215,7 +215,7 @@ def _everything(world: World) -> Delta:
     ids = {vpc.id for vpc in world.vpcs}
     found = Delta(whole=ids, returns=set(ids), routing=True)
     for instance in world.instances:
-        if instance.state in OVER:
+        if instance.state in OVER and not instance.may_answer:
             for eni in world.interfaces_of_instance(instance):
                 found.stopped.setdefault(world.vpc_of_subnet(eni.subnet_id).id, set()).update(eni.addresses)
     return found

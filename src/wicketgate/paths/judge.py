@@ -69,19 +69,21 @@ def judge(world: World, *, endpoint_id: str, address: str, port: int, client_add
         return Verdict((Step("route", False, f"no network interface of {vpc.id} has {address}", vpc.id),))
     instance = world.instance_of_interface(receiver.id)
     steps = [Step("route", True, f"{address} is {receiver.id} in {vpc.id}", receiver.id)]
-    if instance is not None and instance.state != "running":
+    if instance is not None and not instance.may_answer:
         return Verdict((*steps, Step("target", False, f"{instance.id} is {instance.state}", instance.id)))
-    source = _tunnel_source(world, endpoint, own, client_address)
+    source = _tunnel_source(world, endpoint, receiver, own, client_address)
     kept = "the client's own" if source != own else "the endpoint's"
     steps.append(Step("source-address", True, f"the target sees {source}, {kept}", endpoint.id))
     flow = Flow(sender, receiver, source, 6, port, destination_address=address)
     return Verdict(tuple(steps)) + judge_flow(world, flow)
 
 
-def _tunnel_source(world: World, endpoint: Endpoint, own: str, client_address: str) -> str:
+def _tunnel_source(world: World, endpoint: Endpoint, receiver: NetworkInterface, own: str, client_address: str) -> str:
     """The client's address where it is preserved. Where it cannot be, netd refuses the tunnel before the kernel judges,
     or connects from the endpoint's own address (the setting `unpreservable_client`)."""
     if not endpoint.preserve_client_ip or (":" in own) is not (":" in client_address):
+        return own
+    if not world.replies_return(receiver):
         return own
     if ":" in own and not world.settings.preserve_client_ipv6:
         return own

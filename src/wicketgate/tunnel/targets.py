@@ -29,6 +29,9 @@ REFUSALS: Final = {
     "client-family": "{address} is an IPv{version} address and cannot be the source towards an IPv{other} one",
     "client-inside": "{address} is inside {ranges}, the range of the endpoint's VPC {vpc}",
     "client-inside-several": "{address} is inside {ranges}, the ranges of the endpoint's VPC {vpc}",
+    "client-no-return": (
+        "{target} does not send its replies through this gateway, so a client's address cannot be preserved to it"
+    ),
     "metadata": "{address} is the instance metadata service",  # EC2 User Guide, instancedata-data-retrieval
     "loopback": "{address} is a loopback address",
     "link-local": "{address} is a link-local address",
@@ -119,7 +122,7 @@ def client_refusal(world: World, endpoint: Endpoint, client_address: str, target
 
     None if it can, and always None with client IP preservation off. IPv6 is preserved where the setting
     `preserve_client_ipv6` says so. An address of the VPC would impersonate a member of its groups, or its replies would
-    never return. `target`: None while it is not known.
+    never return; nor would those of a machine whose router is another one. `target`: None while it is not known.
     """
     if not endpoint.preserve_client_ip:
         return None
@@ -138,6 +141,9 @@ def client_refusal(world: World, endpoint: Endpoint, client_address: str, target
         blocks = _blocks(vpc, client.version)
         key = "client-inside-several" if len(blocks) > 1 else "client-inside"
         return _refusal(key, address=client, ranges=", ".join(blocks), vpc=vpc.id)
+    receiver = None if target is None else world.interface_at(vpc.id, str(end))
+    if receiver is not None and not world.replies_return(receiver):
+        return _refusal("client-no-return", target=end)
     return None
 
 

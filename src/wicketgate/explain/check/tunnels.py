@@ -109,7 +109,7 @@ class Tunnels:
 
     def _runs(self, target: Target) -> bool:
         instance = self._now.instance(target.instance)
-        return instance is None or instance.state == "running"
+        return instance is None or instance.may_answer
 
     def _opened(self, who: Who, target: Target, endpoint: str, region: Region) -> Example:
         """One tunnel of a region."""
@@ -133,7 +133,7 @@ class Tunnels:
             key = "first-session" if who.credentials == "to-assume" else "first-key"
             found.append(Say(key, {"principal": who.name}))
         instance = self._now.instance(target.instance)
-        if instance is not None and instance.state != "running":
+        if instance is not None and not instance.may_answer:
             found.append(Say("first-run", {"instance": instance.id, "state": instance.state}))
         return tuple(found)
 
