@@ -31,6 +31,7 @@ SIDEWAYS = {
     "follow": frozenset({"ipc"}),  # the same feed, in an event loop
     "ssh_signer": frozenset({"pki"}),  # kept in the same vaults
     "store": frozenset({"seal"}),  # secrets are sealed where they are kept
+    "api": frozenset({"metadata"}),  # machines that ask over TLS are told what others are at 169.254.169.254
     "lab": frozenset({"daemon", "configuration"}),  # the lab is the same processes over a made-up network
     "daemon": frozenset({"configuration"}),
 }

@@ -22,11 +22,13 @@ import uvloop
 from wicketgate import ipc, pki, ssh_signer
 from wicketgate.api.config import ApiConfig
 from wicketgate.api.http import Connection
+from wicketgate.api.machines import Machines
 from wicketgate.api.server import Api
 from wicketgate.api.writer import Writer
 from wicketgate.audit import AuditLog
 from wicketgate.audit.reading import events, seconds_of
 from wicketgate.control.endpoints import dns_name
+from wicketgate.control.machine_credentials import MachineTrust
 from wicketgate.model import AccessKey, Change, Resource, Settings, WicketgateError, World, apply_change
 from wicketgate.store import RootCredential, Store, open_store, root_credential, root_credential_shown
 from wicketgate.tunnel.names import public_names
@@ -99,6 +101,12 @@ def brought_up_to_date(settings: Settings, store: Store, world: World, root: Roo
     return after
 
 
+def _machine_trust(config: ApiConfig, store: Store, signer: ssh_signer.SshSigner) -> MachineTrust:
+    """What machines that ask over TLS pin: the certificate's CA too, if it is ours."""
+    ca = b"" if config.own_certificate else _Vault(store).get("ca.pem") or b""
+    return MachineTrust(signer_root=signer.root.decode(), certificate_authority=ca.decode())
+
+
 def _write_notes(store: Store, audit: AuditLog) -> None:
     """Write the audit lines of Changes that an earlier process committed and did not come to write."""
     for note in store.notes():
@@ -127,8 +135,9 @@ async def _serve(
         "quotas": (config.quotas, config.endpoint_quotas),
         "vpc_quotas": (config.quotas,),
         "domain": (config.domain,),
+        "trust": (_machine_trust(config, store, signer),),
     }
-    api = Api(writer, audit, paths, values, signer.sign)
+    api = Api(writer, audit, paths, values, signer.sign, Machines(config.domain, signer.chain.decode()))
     api.warm()
     connections: set[Connection] = set()
     server = await loop.create_unix_server(

@@ -32,6 +32,7 @@ from wicketgate import iam
 from wicketgate.api import authority, explanations, idempotency
 from wicketgate.api.cloudtrail import lookup_events
 from wicketgate.api.http import Request
+from wicketgate.api.machines import PREFIX, Machines
 from wicketgate.api.offers import offered
 from wicketgate.api.service import Call as WireCall
 from wicketgate.api.service import Catalogue, Message, Reply, Service
@@ -91,6 +92,8 @@ class Api:
     values: Mapping[str, Any] = field(default_factory=dict)
     """What actions take beside the call, by parameter name: `quotas` of their type, `domain`."""
     sign: Callable[[bytes], bytes] | None = None
+    machines: Machines | None = None
+    """Who answers machines; None: nobody."""
     catalogue: Catalogue = field(default_factory=Catalogue.load)
     _offers: dict[str, set[str]] = field(default_factory=dict)
     _operations: dict[tuple[str, str], Operation] = field(default_factory=dict)
@@ -130,6 +133,8 @@ class Api:
 
     async def handle(self, request: Request) -> Reply:
         """Answer one request; never raises."""
+        if self.machines is not None and request.path.startswith(PREFIX):
+            return self.machines.answer(self.writer.world, request, time.time())
         message = Message(headers=request.headers, query=request.query, body=request.body)
         trail = _Trail(str(uuid.uuid4()), self.catalogue.speaker(message), access_key_id=authority.claimed_key(request))
         try:
@@ -161,7 +166,7 @@ class Api:
         asked = self._asked(request, wire, trail)
         if (wire.service.name, wire.operation) == _LOOKUP:
             answer = await self._lookup(asked)
-        elif wire.service.name == explanations.SERVICE:
+        elif wire.service.name == explanations.SERVICE and wire.operation in explanations.OPERATIONS:
             answer = await self._reasoning.answer(wire.operation, self._asking(asked))
         else:
             answer = await self._run(asked, request)

@@ -36,6 +36,7 @@ SECRETS: Final = frozenset(
         "WebIdentityToken",
         "UserData",
         "KeyMaterial",
+        "MachineToken",
         "PrivateKey",
         "PasswordData",
     }

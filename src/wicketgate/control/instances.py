@@ -222,6 +222,8 @@ class _Settled:
                 self.deletes.append(("network-interface", interface.id))
             else:
                 self.puts[interface.id] = attachments.detached(interface)
+        mine = (one for one in self.world.machine_credentials if one.instance_id == instance.id)
+        self.deletes += [("machine-credential", one.id) for one in mine]
 
     def forget(self) -> None:
         """Keep, of the terminated ones, those that are still shown."""

@@ -29,7 +29,7 @@ def answer(request: Request, instance_id: str, now: float, tokens: Tokens, tree:
     expires = tokens.expiry(request.headers.get(TOKEN_HEADER, ""), instance_id, now)
     if expires is None:
         return Response(HTTPStatus.UNAUTHORIZED)
-    text = _found(request.names, tree)
+    text = text_at(request.names, tree)
     if text is None:
         return Response(HTTPStatus.NOT_FOUND)
     return Response(HTTPStatus.OK, text, {"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": str(int(expires - now))})
@@ -45,8 +45,11 @@ def _token(request: Request, instance_id: str, now: float, tokens: Tokens) -> Re
     return Response(HTTPStatus.OK, token, {"X-Aws-Ec2-Metadata-Token-Ttl-Seconds": wanted})
 
 
-def _found(names: tuple[str, ...], tree: Callable[[], Tree]) -> str | None:
-    """Every dated version is the latest; tools ask for the one they were written for."""
+def text_at(names: tuple[str, ...], tree: Callable[[], Tree]) -> str | None:
+    """The text at a path that begins with a version; None when there is nothing. `tree` as in `answer`.
+
+    Every dated version is the latest; tools ask for the one they were written for.
+    """
     if not names:
         return "latest"
     return found(tree(), names[1:]) if _is_version(names[0]) else None
