@@ -6,12 +6,7 @@ CLI's: 252 for a wrong command line, 253 for missing configuration, 255 for what
 
 from __future__ import annotations
 
-import importlib
 import sys
-
-import click
-
-from wicketgate import __version__
 
 VERBS = {
     "serve": "Serve the AWS APIs and endpoints on this host's network.",
@@ -30,45 +25,20 @@ VERBS = {
 }
 """Name and one line of help, so that `--help` imports no verb."""
 
-INVALID_USE = 252
-
-
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the verbs in the order people meet them."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb; None if there is none of that name."""
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"wicketgate.cli.{cmd_name.replace('-', '_')}")
-        command = module.command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{module.__name__}.command is no click command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of verbs for `--help`."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, message="wicketgate %(version)s")
-def wicketgate() -> None:
-    """A self-hosted EC2 Instance Connect Endpoint: reach private machines with an identity and nothing else."""
+HOST_VERBS = frozenset({"serve", "rules", "lab"})
+"""Verbs for the host that serves: Linux alone."""
 
 
 def main() -> None:
     """Run the command line and exit."""
+    from wicketgate.cli.quick import quick
+
     try:
-        code = wicketgate(prog_name="wicketgate", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(INVALID_USE if isinstance(error, click.UsageError) else error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        code = quick(sys.argv[1:])
+        if code is None:
+            from wicketgate.cli.group import run
+
+            code = run()
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)

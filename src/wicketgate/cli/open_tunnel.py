@@ -6,15 +6,9 @@ ssh -o ProxyCommand='wicketgate open-tunnel --instance-connect-endpoint-id eice-
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import sys
-from types import FrameType
-
 import click
 
-MAX_CONNECTIONS = 10
+from wicketgate.cli.tunnelling import MAX_CONNECTIONS, open_tunnel
 
 
 @click.command()
@@ -62,68 +56,17 @@ def command(  # noqa: PLR0917  # one parameter per option
     Credentials, region and the API's URL come from where the AWS CLI takes them: environment variables and profiles.
     Certificates: --ca-bundle, else AWS_CA_BUNDLE and SSL_CERT_FILE, else the profile's ca_bundle, else the system's.
     """
-    from wicketgate.client import ClientError, InvalidUse, TunnelRequest, resolve_credentials, resolve_region
-    from wicketgate.client.settings import resolve_trust
-    from wicketgate.client.tunnel import Listener, Opener, carry_standard_streams
-
-    def find(*given: str | None) -> tuple[str, str, str]:
-        from wicketgate.client.lookup import Caller, find_route  # only who looks up pays for http.client and XML
-
-        caller = Caller.resolve(
-            os.environ, profile=profile, region=region, ca_bundle=ca_bundle, endpoint_url=endpoint_url
-        )
-        return find_route(caller, *given)
-
-    stop_on_signals()
-    try:
-        if local_port is None and os.isatty(0):
-            raise InvalidUse("Standard input is a terminal: use this as ssh's ProxyCommand, or give --local-port.")
-        request = TunnelRequest.make(
-            endpoint_id=endpoint_id,
-            dns_name=dns_name,
-            private_ip_address=private_ip_address,
-            instance_id=instance_id,
-            remote_port=remote_port,
-            max_tunnel_duration=max_tunnel_duration,
-            find=find,
-        )
-        opener = Opener(
-            request,
-            resolve_credentials(profile, os.environ),
-            resolve_region(region, profile, os.environ),
-            resolve_trust(ca_bundle, profile, os.environ),
-        )
-        if local_port is None:
-            carry_standard_streams(opener)
-        else:
-            Listener(opener, local_port, max_websocket_connections, _say, complain).run()
-    except ClientError as error:
-        complain(str(error))
-        return error.exit_code
-    return 0
-
-
-def _say(line: str) -> None:
-    _write(1, line)
-
-
-def complain(line: str) -> None:
-    """One line of what failed, on standard error."""
-    _write(2, f"wicketgate: {line}")
-
-
-def _write(fd: int, line: str) -> None:
-    """One line in one call: at once, whole among other threads' lines, and no lock that a thread could die with."""
-    with contextlib.suppress(OSError):  # nobody listens: no reason to end a tunnel
-        os.write(fd, f"{line}\n".encode(errors="replace"))
-
-
-def stop_on_signals() -> None:
-    """SIGINT, SIGTERM and ssh's SIGHUP unwind the stack, so that streams are restored and tunnels closed."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), stop)
+    return open_tunnel(
+        endpoint_id=endpoint_id,
+        dns_name=dns_name,
+        private_ip_address=private_ip_address,
+        instance_id=instance_id,
+        remote_port=remote_port,
+        local_port=local_port,
+        max_tunnel_duration=max_tunnel_duration,
+        max_websocket_connections=max_websocket_connections,
+        profile=profile,
+        region=region,
+        ca_bundle=ca_bundle,
+        endpoint_url=endpoint_url,
+    )

@@ -15,7 +15,7 @@ from types import FrameType
 
 import click
 
-from wicketgate.cli.open_tunnel import complain
+from wicketgate.cli.tunnelling import complain
 
 DEFAULT_USER = "ec2-user"
 _EICE_OPTIONS = ("endpointId", "dnsName", "maxTunnelDuration")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from wicketgate.cli.open_tunnel import complain
+from wicketgate.cli.tunnelling import complain
 
 DEFAULT_KEY = Path("~/.ssh/wicketgate_ed25519")
 

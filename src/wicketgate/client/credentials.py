@@ -9,8 +9,8 @@ Source: AWS CLI User Guide, "Configuration and credential file settings" and "En
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from wicketgate.client.errors import ConfigurationError
 from wicketgate.sigv4.presign import Credentials
@@ -106,13 +106,14 @@ class _Files:
         return _section(self.path, sections)
 
 
-def _path(environment: Mapping[str, str], variable: str, default: str) -> Path:
-    return Path(environment.get(variable) or default).expanduser()
+def _path(environment: Mapping[str, str], variable: str, default: str) -> str:
+    return os.path.expanduser(environment.get(variable) or default)  # noqa: PTH111  # pathlib is a slow import
 
 
-def _section(path: Path, names: tuple[str, ...]) -> Profile:
+def _section(path: str, names: tuple[str, ...]) -> Profile:
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123
+            text = file.read()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
