@@ -607,6 +607,7 @@ class Serve:
                 "endpoint_quotas": msgspec.to_builtins(settings.endpoint_quotas),
                 "domain": settings.domain,
                 "own_certificate": bool(settings.certificate_file),
+                "observations": str(self.directory / "run" / "observations.json"),
             }
             return self._confined(API_UID, "wicketgate.api", config)
 
@@ -631,6 +632,8 @@ class Serve:
                 "gateway_fds": ends,
                 "metadata_fds": [metadata],
                 "state_directory": str(self.directory / "netd"),
+                "links_file": self.configuration.links_file,
+                "observations": str(self.directory / "run" / "observations.json"),
             }
             return [sys.executable, "-m", "wicketgate.netd", json.dumps(config)]
 

@@ -23,6 +23,7 @@ from wicketgate import ipc, pki, ssh_signer
 from wicketgate.api.config import ApiConfig
 from wicketgate.api.http import Connection
 from wicketgate.api.machines import Machines
+from wicketgate.api.observing import observe
 from wicketgate.api.server import Api
 from wicketgate.api.writer import Writer
 from wicketgate.audit import AuditLog
@@ -147,14 +148,17 @@ async def _serve(
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     # An API process that outlived `serve` unnoticed would keep the store from the next one.
     threading.Thread(target=_end_with, args=(feed, loop, ended), name="watch feed", daemon=True).start()
-    ticking = loop.create_task(writer.tick())
+    tasks = [loop.create_task(writer.tick())]
+    if config.observations:
+        tasks.append(loop.create_task(observe(writer, Path(config.observations))))
     try:
         await ended.wait()
     finally:
         server.close()
         for connection in list(connections):
             connection.close()
-        ticking.cancel()
+        for task in tasks:
+            task.cancel()
         await writer.close()
         audit.stop()
 

@@ -35,5 +35,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     domain: str
     own_certificate: bool = False
     """The operator has certificate files: issue none."""
+    observations: str = ""
+    """File in which netd tells what it has found outside; empty = none."""
     log_level: str = "info"
     """The least important messages to log, as the setting has it."""
