@@ -31,6 +31,7 @@ KEY_ID, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEK
 
 OTHER: dict[str, Any] = {
     "state_directory": "/srv/state",
+    "links_file": "/srv/links.toml",
     "key_file": "/srv/seal.key",
     "root_credential_file": "/srv/root",
     "listen_addresses": ("192.0.2.1", "2001:db8::1"),

@@ -63,6 +63,15 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             pattern=r"^(/.*)?\Z",
         ),
     ] = ""
+    links_file: Annotated[
+        str,
+        _setting(
+            "File that binds subnets to networks of this host (docs/networks.md); it must belong to root.\n"
+            "If there is none, no subnet is bound.",
+            'an absolute path, or ""',
+            pattern=r"^(/.*)?\Z",
+        ),
+    ] = "/etc/wicketgate/links.toml"
 
     listen_addresses: Annotated[
         tuple[str, ...],

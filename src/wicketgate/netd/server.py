@@ -47,6 +47,10 @@ class NetdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where slots live; only netd may enter it."""
     metadata_fds: list[int] = []
     """SOCK_SEQPACKET sockets to the metadata process: it asks for listening sockets."""
+    links_file: str = ""
+    """The operator's file that binds subnets to networks of the host (links.py); empty for none."""
+    observations: str = ""
+    """Where what is found outside is written (`model.observed`); empty for nowhere."""
 
 
 class _Refused(Exception):  # never leaves this module
