@@ -10,6 +10,9 @@ keys from instance metadata and believes none of them that is not signed, for th
 over, by a signer whose certificate the pinned root has issued. Exit 0 with key lines, 255 without any; why goes to
 syslog (authpriv). A user without pushed keys, which is every ordinary login, is no event.
 
+A machine that reaches no link-local address asks a server over TLS, with a credential of its own, for the same
+(`wicketgate host-setup` writes that line): --server URL --instance ID --credential FILE, and --ca FILE if need be.
+
 What of X.509 (RFC 5280) is read: a signer issued by the root directly, both by sha256WithRSAEncryption and in force;
 basicConstraints and keyUsage. No other critical extension, no intermediate, no revocation: the root signs signers
 only, and a new root is pinned to be rid of one. Signatures of keys: RSA-PSS, SHA-256, salt 32 (RFC 8017 section 9.1).
@@ -33,6 +36,8 @@ from datetime import datetime, timezone
 ADDRESSES = ("169.254.169.254:80", "[fd00:ec2::254]:80")
 """Where instance metadata is: for who has IPv4, and for who has not."""
 REQUEST_SECONDS = 1.0
+CONNECT_SECONDS = 2.0
+"""To find a server, connect and agree on TLS. sshd asks for every key that a client offers, and waits."""
 OVERALL_SECONDS = 5
 TOKEN_TTL = 5
 MAX_ANSWER = 256 * 1024
@@ -50,6 +55,8 @@ INSTANCE = re.compile(r"i-[0-9a-f]{8,32}")
 ZONE = re.compile(r"[a-z0-9-]{1,60}[0-9][a-z]{1,3}")
 DOMAIN = re.compile(r"(?:[a-z0-9-]{1,63}\.)*[a-z0-9-]{1,63}")
 KEY_LINE = re.compile(r"(ssh-[a-z0-9-]{1,30}) ([A-Za-z0-9+/]{1,8192}={0,2})(?: [\x20-\x7e]*)?")
+TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
+SERVER = re.compile(r"https://([A-Za-z0-9.-]{1,253})(?::([0-9]{1,5}))?(/[A-Za-z0-9/_.-]*)?")
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 
@@ -384,7 +391,7 @@ class Metadata:
     def _start(self) -> None:
         headers = f"X-aws-ec2-metadata-token-ttl-seconds: {TOKEN_TTL}\r\nContent-Length: 0\r\n"
         status, body = self._ask("PUT", "/latest/api/token", headers)
-        if status != 200 or not re.fullmatch(r"[\x21-\x7e]{1,512}", body):
+        if status != 200 or not TOKEN.fullmatch(body):
             raise Refused(f"metadata gives no token ({status})")
         self.token = body
 
@@ -417,6 +424,135 @@ class Metadata:
             raise Refused(f"metadata takes longer than {REQUEST_SECONDS:g} s") from None
         except OSError as error:
             raise Unreachable(f"metadata at {self.host} does not answer: {error}") from None
+
+
+class Server(Metadata):
+    """The same over TLS, for machines that reach no link-local address: one connection, a bearer token (RFC 6750)."""
+
+    def __init__(self, url: str, address: str, ca: str, credential: str) -> None:
+        """`address`: `IP[:PORT]` in the place of what the name leads to; `ca`: file, empty = the system's roots."""
+        match = SERVER.fullmatch(url)
+        if match is None:
+            raise Refused(f"--server {plain(url)}: expected https://HOST[:PORT][/PATH]")
+        self.name, self.prefix = match[1], (match[3] or "").rstrip("/")
+        place = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[0-9.]+|[0-9A-Fa-f:.]+(?<!:))(?::([0-9]{1,5}))?", address)
+        if address and place is None:
+            raise Refused(f"--address {plain(address)}: expected IP[:PORT], an IPv6 address in brackets")
+        super().__init__((place[1].strip("[]") if place else self.name,))
+        self.port = int((place[2] if place else None) or match[2] or 443)
+        self.ca, self.credential = ca, credential
+
+    def start(self) -> None:
+        """Connect, and make sure of the name."""
+        import ssl  # takes longer than all the rest, and link-local metadata needs none of it
+
+        self.token = self._own_token()
+        deadline = time.monotonic() + CONNECT_SECONDS
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+        except OSError as error:
+            raise Refused(f"the CA {self.ca} cannot be read: {error}") from None
+        try:
+            self.connection = context.wrap_socket(self._connected(deadline), server_hostname=self.name)
+        except ssl.SSLCertVerificationError as error:
+            raise Refused(f"the certificate of {self.name} is not trusted: {error.verify_message}") from None
+        except socket.timeout:
+            raise Refused(f"{self.name} takes longer than {CONNECT_SECONDS:g} s to answer") from None
+        except OSError as error:
+            raise Unreachable(f"no TLS connection to {self.name}: {error}") from None
+
+    def _own_token(self) -> str:
+        try:
+            with open(self.credential, encoding="ascii") as file:  # noqa: PTH123  # as in `pinned`
+                token = file.read(1024).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f"this machine's credential {self.credential} cannot be read: {error}") from None
+        if not TOKEN.fullmatch(token):
+            raise Refused(f"{self.credential} holds no credential")
+        return token
+
+    def _connected(self, deadline: float) -> socket.socket:
+        problem: OSError = socket.timeout()
+        for family, kind, protocol, _, place in self._found(deadline):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            connection = socket.socket(family, kind, protocol)
+            connection.settimeout(min(left, REQUEST_SECONDS))
+            try:
+                connection.connect(place)
+            except OSError as error:
+                problem = error
+                connection.close()
+                continue
+            connection.settimeout(max(deadline - time.monotonic(), 0.01))
+            return connection
+        raise problem
+
+    def _found(self, deadline: float) -> list[tuple[int, int, int, str, tuple[object, ...]]]:
+        """The addresses of the server. A resolver that hangs is left hanging: no signal would end its call."""
+        import threading  # as above
+
+        found: list[list[tuple[int, int, int, str, tuple[object, ...]]]] = []
+        problems: list[OSError] = []
+
+        def ask() -> None:
+            try:
+                found.append(socket.getaddrinfo(self.addresses[0], self.port, type=socket.SOCK_STREAM))  # type: ignore[arg-type]
+            except OSError as error:
+                problems.append(error)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(max(deadline - time.monotonic(), 0))
+        if problems:
+            raise problems[0]
+        if not found:
+            raise socket.timeout
+        return found[0]
+
+    def _read(self, method: str, path: str) -> tuple[int, str]:
+        deadline = time.monotonic() + REQUEST_SECONDS
+        request = f"{method} {self.prefix}/latest/meta-data/{path} HTTP/1.1\r\nHost: {self.name}\r\n"
+        request += f"Authorization: Bearer {self.token}\r\n\r\n"
+        try:
+            self.connection.settimeout(REQUEST_SECONDS)
+            self.connection.sendall(request.encode("ascii"))
+            status, body = _answer(_one_answer(self.connection, deadline, method), method)
+        except socket.timeout:
+            raise Refused(f"{self.name} takes longer than {REQUEST_SECONDS:g} s") from None
+        except OSError as error:
+            raise Unreachable(f"{self.name} does not answer: {error}") from None
+        if status == 401:
+            raise Refused(f"{self.name} does not take this machine's credential: `wicketgate host-setup` makes another")
+        if status not in (200, 404):
+            raise Refused(f"{self.name} answers {status}")
+        return status, body
+
+
+def _one_answer(connection: socket.socket, deadline: float, method: str) -> bytes:
+    """One answer of several on a connection: its head, and as much more as that says."""
+    data = bytearray()
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        data += _some(connection, deadline, data)
+    length = re.search(rb"\r\ncontent-length:[ \t]*([0-9]{1,7})[ \t]*\r\n", data[: end + 2].lower())
+    whole = end + 4 + (int(length[1]) if length and method != "HEAD" else 0)
+    while len(data) < whole:
+        data += _some(connection, deadline, data)
+    return bytes(data)
+
+
+def _some(connection: socket.socket, deadline: float, before: bytearray) -> bytes:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise socket.timeout
+    connection.settimeout(left)
+    chunk = connection.recv(65536)
+    if not chunk:
+        raise Refused("the server's answer is cut off")
+    if len(before) + len(chunk) > MAX_ANSWER:
+        raise Refused(f"the server answers with more than {MAX_ANSWER} bytes")
+    return chunk
 
 
 def _received(connection: socket.socket, deadline: float) -> bytes:
@@ -482,11 +618,21 @@ def pinned(path: str) -> Certificate:
     return found[0]
 
 
+def source(options: argparse.Namespace) -> Metadata:
+    """Who is asked for keys."""
+    if not options.server:
+        return Metadata((options.address,) if options.address else ADDRESSES)
+    if not options.credential or not INSTANCE.fullmatch(options.instance):
+        raise Refused("--server takes --credential FILE and --instance i-...")
+    return Server(options.server, options.address or "", options.ca, options.credential)
+
+
 def valid_keys(options: argparse.Namespace) -> list[Pushed]:
     """The keys to trust, in the order of the checks that EC2 Instance Connect's own script makes."""
-    metadata = Metadata((options.address,) if options.address else ADDRESSES)
+    metadata = source(options)
     metadata.start()
-    instance = metadata.get("instance-id/", INSTANCE)
+    # Who was told which instance it is takes no keys of another one, whatever the server says.
+    instance = options.instance or metadata.get("instance-id/", INSTANCE)
     known(options.user)
     path = f"managed-ssh-keys/active-keys/{options.user}/"
     if not metadata.exists(path):
@@ -519,7 +665,13 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Print the SSH keys pushed for a user (sshd's AuthorizedKeysCommand).")
     parser.add_argument("--root", default="/etc/wicketgate/ssh-root.pem", help="the pinned root certificate (PEM)")
-    parser.add_argument("--address", help=f"where instance metadata is (default: {', '.join(ADDRESSES)})")
+    parser.add_argument(
+        "--address", help=f"where instance metadata is (default: {', '.join(ADDRESSES)}), or the server"
+    )
+    parser.add_argument("--server", default="", help="ask this server over TLS: https://HOST[:PORT][/PATH]")
+    parser.add_argument("--ca", default="", help="the CA of the server's certificate (default: the system's roots)")
+    parser.add_argument("--credential", default="", help="what to show the server: a file")
+    parser.add_argument("--instance", default="", help="the instance that this machine is, for a server")
     parser.add_argument("user", help="%%u: the account that logs in")
     parser.add_argument("fingerprint", nargs="?", default="", help="%%f: of the key that is offered (SHA256:...)")
     options = parser.parse_args()
