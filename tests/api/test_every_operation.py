@@ -403,6 +403,7 @@ NEEDS = {
     "DeleteVpcPeeringConnection": of_peering,
     "DescribeAccountAttributes": everything(),
     "DescribeAvailabilityZones": everything(),
+    "DescribeImages": everything(),
     "DescribeInstanceConnectEndpoints": everything(),
     "DescribeInstanceStatus": everything(),
     "DescribeInstances": everything(),

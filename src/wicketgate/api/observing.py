@@ -1,4 +1,4 @@
-"""What netd has found outside becomes part of the World: its file is read again and again, and what differs committed."""
+"""What netd has found outside becomes part of the World: its file is read time and again, what differs is committed."""
 
 from __future__ import annotations
 

@@ -44,6 +44,13 @@ def _wanted(call: Call, names: str, count: str) -> tuple[list[str], int]:
         raise ApiError("InvalidParameterCombination", f"The parameter {counted} cannot be used with {shown}.")
     if not named and number is None:
         raise ApiError("MissingParameter", f"The request must contain the parameter {shown} or {counted}")
+    owner = call.world.instance_of_interface(call.parameters["NetworkInterfaceId"])
+    if number and owner is not None and owner.is_external:
+        raise ApiError(
+            "InvalidParameterCombination",
+            f"The instance '{owner.id}' is a machine that exists by itself: name the addresses that it has, a count "
+            "would choose others.",
+        )
     if number == 0:
         raise ApiError(
             "InvalidParameterValue", f"Value (0) for parameter {counted} is invalid. Value must be a positive number."

@@ -1,7 +1,8 @@
 """The private addresses of network interfaces: which a call asks for, and which are free.
 
 The first four addresses of a subnet's range and its last are reserved, of IPv4 and IPv6 alike (VPC User Guide, "Subnet
-CIDR blocks"). What nobody asks for by name is the lowest free one.
+CIDR blocks"). What nobody asks for by name is the lowest free one. In a subnet that is bound to a network of the host
+the third and fourth may be named: hosts of that network stand there, and no service of a VPC does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from wicketgate.model import ApiError, Subnet, World
 from wicketgate.model.resources import IPv4or6Network
 
 RESERVED_FIRST: Final = 4
+RESERVED_FIRST_ATTACHED: Final = 2
+"""Of a subnet that is bound to a network of the host: its base and the VPC router."""
 MAX_ADDRESSES: Final = 50
 """Addresses of one interface in each family: what AWS's largest common instance types have (EC2 User Guide, "Maximum IP
 addresses per network interface")."""
@@ -163,12 +166,28 @@ class Pool:
         self._given.update((subnet.vpc_id, address) for address in found)
         return found
 
+    def take_for_endpoint(self, subnet: Subnet, version: int) -> list[str] | None:
+        """An address for an endpoint: the first free one of those that a network of the host has for them, if it has
+        any of this family, else as `take` gives one. None when there is none."""
+        network = _range(subnet, version)
+        meant = subnet.attached.endpoint_addresses if subnet.attached is not None else ()
+        offered = [one for one in meant if (":" in one) is (version == 6) and ipaddress.ip_address(one) in network]
+        for address in offered:
+            try:
+                found = self.checked(subnet, version, address)
+            except ApiError:  # taken or reserved: the next one
+                continue
+            self._given.add((subnet.vpc_id, found))
+            return [found]
+        return None if offered else self.take(subnet, version, 1)
+
     def checked(self, subnet: Subnet, version: int, given: str) -> str:
         """A named address in canonical form, if an interface can have it. Raises as `claim` does."""
         address, network = ipaddress.ip_address(canonical(version, given)), _range(subnet, version)
         if address not in network:
             raise ApiError("InvalidParameterValue", "Address does not fall within the subnet's address range")
-        if not RESERVED_FIRST <= int(address) - int(network.network_address) < network.num_addresses - 1:
+        first = RESERVED_FIRST if subnet.attached is None else RESERVED_FIRST_ATTACHED
+        if not first <= int(address) - int(network.network_address) < network.num_addresses - 1:
             raise ApiError("InvalidParameterValue", f"Address {address} is in subnet's reserved address range")
         if self._taken(subnet.vpc_id, str(address)):
             raise ApiError("InvalidIPAddress.InUse", f"Address {address} is in use.")

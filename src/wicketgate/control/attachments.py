@@ -15,6 +15,7 @@ from wicketgate.control import regions, resources
 from wicketgate.control.call import Ask, Call, Outcome, operation
 from wicketgate.control.resources import INSTANCE, INTERFACE, found, interface_of, moment, subnet_of
 from wicketgate.model import ApiError, Endpoint, Instance, NetworkInterface, Subnet, World
+from wicketgate.model.resources import EXTERNAL_IMAGE
 
 MAX_INTERFACES: Final = 15
 """Interfaces of one instance: what AWS's largest instance types have on one network card (EC2 User Guide)."""
@@ -48,6 +49,16 @@ def check_place(world: World, subnet: Subnet, other: Subnet) -> None:
         raise ApiError(
             "InvalidParameterCombination",
             "You may not attach a network interface to an instance if they are not in the same availability zone",
+        )
+
+
+def check_image(image_id: str, subnet: Subnet) -> None:
+    """Raise UnsupportedOperation for an instance of this image in a subnet where there is no place for it."""
+    if subnet.attached is not None and image_id != EXTERNAL_IMAGE:
+        raise ApiError(
+            "UnsupportedOperation",
+            f"The subnet '{subnet.id}' is bound to a network of this host, where no instance is made. Register "
+            f"machines that exist there with the image {EXTERNAL_IMAGE}.",
         )
 
 
@@ -88,6 +99,7 @@ def attach_network_interface(call: Call) -> Outcome:
     check_free(world, interface)
     if instance.state not in _SETTLED:
         raise ApiError("IncorrectState", f"Instance '{instance.id}' is not 'running' or 'stopped'.")
+    check_image(instance.image_id, subnet_of(world, interface))
     check_place(world, subnet_of(world, interface), subnet_of(world, interface_of(world, instance)))
     taken = {one.device_index for one in world.interfaces_of_instance(instance)}
     if index in taken:

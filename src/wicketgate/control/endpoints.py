@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from wicketgate.control import common, interfaces, regions, resources
-from wicketgate.control.addresses import Pool, Wish
+from wicketgate.control.addresses import Addresses, Pool
 from wicketgate.control.call import Ask, Call, Outcome, operation
 from wicketgate.control.regions import DOMAIN
 from wicketgate.control.resources import ENDPOINT, SUBNET, found, interface_of, moment
@@ -178,14 +178,16 @@ def _check_quotas(world: World, subnet: Subnet, quotas: EndpointQuotas) -> None:
 def _interface(
     call: Call, subnet: Subnet, endpoint_id: str, groups: Sequence[str], kind: AddressType
 ) -> NetworkInterface:
-    given = Pool(call.world).fill(subnet, Wish(ipv6_count=0 if kind == "ipv4" else 1))
-    if given is None:
+    pool = Pool(call.world)
+    first = [""] if subnet.network is None else pool.take_for_endpoint(subnet, 4)
+    ipv6 = list[str]() if kind == "ipv4" else pool.take_for_endpoint(subnet, 6)
+    if first is None or ipv6 is None:
         raise ApiError(
             "InsufficientFreeAddressesInSubnet",
             "The specified subnet does not have enough free addresses to satisfy the request.",
         )
     return msgspec.structs.replace(
-        interfaces.new_interface(call, subnet, given, groups),
+        interfaces.new_interface(call, subnet, Addresses(primary=first[0], ipv6=tuple(ipv6)), groups),
         interface_type="ec2_instance_connect_endpoint",
         description=f"EC2 Instance Connect Endpoint {endpoint_id}",
         requester_managed=True,
@@ -381,5 +383,5 @@ def _ipv6_of(pool: Pool, interface: NetworkInterface, kind: AddressType) -> tupl
     if kind == "ipv4" or interface.ipv6_addresses:
         return () if kind == "ipv4" else interface.ipv6_addresses
     subnet = resources.subnet_of(pool.world, interface)
-    taken = pool.take(subnet, 6, 1) if subnet.ipv6_network is not None else None
+    taken = pool.take_for_endpoint(subnet, 6) if subnet.ipv6_network is not None else None
     return None if taken is None else tuple(taken)

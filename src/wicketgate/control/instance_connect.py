@@ -81,7 +81,7 @@ def _running(world: World, instance_id: str) -> Instance:
             "EC2InstanceUnavailableException",
             "The instance is currently unavailable. Wait a few minutes and try again.",
         )
-    if instance.state != "running":
+    if not instance.may_answer:
         raise ApiError(
             "EC2InstanceStateInvalidException",
             "Unable to connect because the instance is not in a valid state. Connecting to a stopped or terminated "

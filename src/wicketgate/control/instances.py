@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from wicketgate.control import attachments, interfaces, resources
+from wicketgate.control import images as _images  # noqa: F401  # offers DescribeImages
 from wicketgate.control import launches as _launches  # noqa: F401  # offers RunInstances
 from wicketgate.control.call import Ask, Call, Outcome, operation
 from wicketgate.control.common import AWS_QUOTAS, Quotas
@@ -45,9 +46,13 @@ def _ask_of_instances(call: Call) -> Sequence[Ask]:
 
 @operation("ec2", asks=_ask_of_instances)
 def start_instances(call: Call) -> Outcome:
-    """stopped -> pending. Running and pending ones stay as they are; else IncorrectInstanceState."""
+    """stopped -> pending. Running and pending ones stay as they are; else IncorrectInstanceState.
+
+    UnsupportedOperation for machines that exist without us, in StopInstances too.
+    """
 
     def started(instance: Instance) -> Instance:
+        _check_ours(instance, "started")
         if instance.state in ("pending", "running"):
             return instance
         if instance.state != "stopped":
@@ -68,6 +73,7 @@ def stop_instances(call: Call) -> Outcome:
     resources.refuse_parameters(call.parameters, ("Hibernate",), "StopInstances")
 
     def stopped(instance: Instance) -> Instance:
+        _check_ours(instance, "stopped")
         if instance.state in ("stopping", "stopped"):
             return instance
         if instance.state == "pending":
@@ -93,6 +99,14 @@ def terminate_instances(call: Call) -> Outcome:
         return instance if CODES[instance.state] in (32, 48) else _by_user(instance, "shutting-down", call.now)
 
     return _transition(call, ended, "TerminatingInstances")
+
+
+def _check_ours(instance: Instance, what: str) -> None:
+    if instance.is_external:
+        raise ApiError(
+            "UnsupportedOperation",
+            f"The instance '{instance.id}' is a machine that exists by itself: it cannot be {what} from here.",
+        )
 
 
 def _by_user(instance: Instance, state: State, now: float) -> Instance:

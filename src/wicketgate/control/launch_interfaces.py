@@ -16,6 +16,7 @@ from wicketgate.control.connection_tracking import tracking_of
 from wicketgate.control.resources import INTERFACE, SUBNET, found, subnet_of
 from wicketgate.control.security_groups import default_vpc, group_by_name, named_group
 from wicketgate.model import ApiError, NetworkInterface, Subnet
+from wicketgate.model.resources import EXTERNAL_IMAGE
 
 MAX_AT_ONCE: Final = 1000
 """Instances of one RunInstances call."""
@@ -211,7 +212,8 @@ def launched(call: Call, quotas: Quotas) -> list[tuple[str, list[NetworkInterfac
     InvalidNetworkInterface.InUse, and as the checks of `interfaces`, `wish_of` and `Pool` do.
     """
     plans = [_plan(call, one, quotas) for one in specifications(call.parameters)]
-    for plan in plans[1:]:
+    for plan in plans:
+        attachments.check_image(call.parameters["ImageId"], plan.subnet)
         attachments.check_place(call.world, plan.subnet, plans[0].subnet)
     _check_shared(call, plans)
     pool, most = Pool(call.world), min(call.parameters["MaxCount"], MAX_AT_ONCE)
@@ -244,7 +246,7 @@ def _plan(call: Call, specification: Mapping[str, Any], quotas: Quotas) -> _Plan
         index=specification["DeviceIndex"],
         subnet=subnet,
         groups=interfaces.checked_groups(call.world, subnet, given, quotas),
-        wish=wish_of(specification),
+        wish=_wish(call, subnet, specification),
         fields={
             "description": specification.get("Description") or "",
             "delete_on_termination": specification.get("DeleteOnTermination", True),
@@ -252,6 +254,31 @@ def _plan(call: Call, specification: Mapping[str, Any], quotas: Quotas) -> _Plan
             "tags": common.tags_from(call.parameters, "network-interface", also=TAGGED),
         },
     )
+
+
+def _wish(call: Call, subnet: Subnet, specification: Mapping[str, Any]) -> Wish:
+    """The addresses that one interface is to have. A machine that exists has them already: none is chosen for it.
+
+    Raises MissingParameter, InvalidParameterCombination, and as `wish_of` does.
+    """
+    wish = wish_of(specification)
+    if call.parameters["ImageId"] != EXTERNAL_IMAGE:
+        return wish
+    if wish.secondary_count or wish.ipv6_count:
+        raise ApiError(
+            "InvalidParameterCombination",
+            f"The image {EXTERNAL_IMAGE} registers a machine at the addresses that it has: name each of them, a count "
+            "would choose others.",
+        )
+    missing = "PrivateIpAddress" if subnet.network is not None and not wish.primary else ""
+    missing = "Ipv6Addresses" if subnet.network is None and not wish.ipv6 else missing
+    if missing:
+        raise ApiError(
+            "MissingParameter",
+            f"The request must contain the parameter {missing}: the image {EXTERNAL_IMAGE} registers a machine at the "
+            f"address that it has in subnet '{subnet.id}'.",
+        )
+    return wish if wish.ipv6 else msgspec.structs.replace(wish, ipv6_count=0)
 
 
 def _plan_existing(call: Call, specification: Mapping[str, Any]) -> _Plan:

@@ -1,6 +1,7 @@
 """RunInstances: the machines and their interfaces, in one Change.
 
-The one image is a namespace with a real sshd. (Its interfaces: `launch_interfaces`.) RunInstances takes a ClientToken.
+An image is a namespace with a real sshd, or a machine that exists and is registered at its address. (Their interfaces:
+`launch_interfaces`.) RunInstances takes a ClientToken.
 """
 
 from __future__ import annotations
@@ -8,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from wicketgate.control import common, launch_interfaces, resources
+from wicketgate.control import common, images, launch_interfaces, resources
 from wicketgate.control.call import Ask, Call, Outcome, operation
 from wicketgate.control.common import AWS_QUOTAS, Quotas
 from wicketgate.control.instance_answers import instance_answer, reservation_answer
 from wicketgate.control.launch_interfaces import MAX_AT_ONCE, TAGGED
 from wicketgate.model import ApiError, Instance
-from wicketgate.model.resources import NAMESPACE_IMAGE
+from wicketgate.model.resources import EXTERNAL_IMAGE, NAMESPACE_IMAGE
 
-IMAGE: Final = NAMESPACE_IMAGE
-"""The built-in image."""
-DEFAULT_TYPE: Final = "wicketgate.namespace"
-"""InstanceType when none is named. Another is kept and shown, and changes nothing."""
 _NOT_OFFERED: Final = (
     "BlockDeviceMappings",
     "KernelId",
@@ -42,7 +39,8 @@ _NOT_OFFERED: Final = (
 
 def _ask_run(call: Call) -> Sequence[Ask]:
     image = f"arn:{call.world.partition}:ec2:{call.world.region}::image/{call.parameters.get('ImageId') or '*'}"
-    kind = call.parameters.get("InstanceType") or DEFAULT_TYPE
+    known = images.IMAGES.get(call.parameters.get("ImageId") or "", images.IMAGES[NAMESPACE_IMAGE])
+    kind = call.parameters.get("InstanceType") or known.default_type
     instance = common.ec2_context(call, InstanceType=kind, Tenancy="default")
     return [
         Ask("ec2:RunInstances", image, common.ec2_context(call)),
@@ -60,6 +58,7 @@ def run_instances(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
     InvalidParameterCombination, and as `launch_interfaces.launched` does.
     """
     world, parameters = call.world, call.parameters
+    image = images.image_called(parameters.get("ImageId"))
     _check_run(parameters)
     tags = common.tags_from(parameters, "instance", also=TAGGED)
     made = launch_interfaces.launched(call, quotas)
@@ -69,8 +68,8 @@ def run_instances(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
             id=instance_id,
             interface_id=there[0].id,
             state="pending",
-            image_id=parameters["ImageId"],
-            instance_type=parameters.get("InstanceType") or DEFAULT_TYPE,
+            image_id=image.id,
+            instance_type=parameters.get("InstanceType") or image.default_type,
             launched_at=call.now,
             tags=tags,
             reservation_id=reservation,
@@ -86,15 +85,15 @@ def run_instances(call: Call, quotas: Quotas = AWS_QUOTAS) -> Outcome:
 
 def _check_run(parameters: Mapping[str, Any]) -> None:
     resources.refuse_parameters(parameters, _NOT_OFFERED, "RunInstances")
-    image = parameters.get("ImageId")
-    if not image:
-        raise ApiError("MissingParameter", "The request must contain the parameter ImageId")
-    if image != IMAGE:
-        common.check_id("ami", image, "InvalidAMIID.Malformed")
-        raise ApiError("InvalidAMIID.NotFound", f"The image id '[{image}]' does not exist")
     if parameters.get("KeyName"):
         raise ApiError("InvalidKeyPair.NotFound", f"The key pair '{parameters['KeyName']}' does not exist")
     _check_counts(parameters["MinCount"], parameters["MaxCount"])
+    if parameters["ImageId"] == EXTERNAL_IMAGE and parameters["MaxCount"] > 1:
+        raise ApiError(
+            "InvalidParameterValue",
+            f"MaxCount {parameters['MaxCount']} is invalid: the image {EXTERNAL_IMAGE} registers one machine a call, "
+            "at the address that it has.",
+        )
     _check_hardware(parameters)
     launch_interfaces.check_forms(parameters)
 
