@@ -1,17 +1,24 @@
 """Framing on the Unix sockets between our own processes: one World feed each, and messages with descriptors.
 
-    api ── feed ──> serve ── feed ──> netd, gateways, ...
+    api ── feed ──> serve ── feed ──> netd, gateways, ...        with `Serve`
+    api ── feed ──> netd, gateways, ...                          without (`followers.py`)
 
 The feed is a stream of frames (4 bytes length, big-endian). Each holds an Update: `W` and a whole World as JSON, or
 `C`, 8 bytes of revision and a Change as JSON, which leads to that revision from the one before. The other side answers
 each with 8 bytes, the revision now in force, or `2**64 - 1` followed by a frame with the error in UTF-8.
+
+Without `Serve` two more frames come from the API process: `O` and an Opening, answered with revision 0, and `N`, which
+is not answered: from here on no Change is acknowledged to anybody that this process has not followed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
 import socket
 import struct
+from typing import Final
 
 import msgspec
 
@@ -22,6 +29,9 @@ REVISION = struct.Struct("!Q")
 FAILED = 2**64 - 1
 MAX_MESSAGE = 16 * 1024
 """Bytes of one dial message; far above any request, far below the socket buffer."""
+CURRENT: Final = b"N"
+_CREDENTIALS: Final = struct.Struct("iII")
+"""`struct ucred` (unix(7), SO_PEERCRED): process, user and group id."""
 
 
 def read_exactly(sock: socket.socket, size: int) -> bytes:
@@ -46,8 +56,56 @@ def frame(data: bytes) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
+def take_frame(data: bytearray) -> bytes | None:
+    """Take the first frame out of what was read so far; None when it is not whole yet."""
+    if len(data) < LENGTH.size:
+        return None
+    end = LENGTH.size + LENGTH.unpack_from(data)[0]
+    if len(data) < end:
+        return None
+    taken = bytes(data[LENGTH.size : end])
+    del data[:end]
+    return taken
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """Whose process is at the other end of a Unix socket; of a listener's, who made it listen last (unix(7))."""
+    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(found)[1])
+
+
+def connect(path: str, kind: int, owner: int) -> socket.socket:
+    """A non-blocking Unix socket of this kind to who listens at `path`; raises OSError, also for a full queue.
+
+    That has to be a process of user `owner`, or root, who made the socket for it: PermissionError otherwise.
+    """
+    sock = socket.socket(socket.AF_UNIX, kind)
+    try:
+        sock.setblocking(False)
+        sock.connect(path)
+        found = peer_uid(sock)
+        if found not in (0, owner):
+            raise PermissionError(f"user {found} listens there instead of user {owner}")
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def ready() -> None:
+    """Tell who started this process that it does its work now, if it wants to know (sd_notify(3))."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.connect(f"\0{path[1:]}" if path.startswith("@") else path)
+            sock.send(b"READY=1")
+
+
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """What the API process says first on its feed, as JSON: what it takes its store to know. Acknowledged as 0."""
+    """What the API process says first on its feed: what it takes its store to know. Acknowledged as 0.
+
+    To `Serve` as JSON and nothing else, to a gateway as a frame `O` with what TLS needs.
+    """
 
     certificate: bytes = b""
     """PEM; empty when the operator has files."""
@@ -60,6 +118,11 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     root_access_key_id: str = ""
     """A root credential that was made and has not been shown; else empty."""
     root_secret_access_key: str = ""
+
+
+def opening(said: Opening) -> bytes:
+    """The frame that a gateway gets before its first World."""
+    return b"O" + msgspec.json.encode(said)
 
 
 def whole(world: World) -> bytes:
@@ -125,6 +188,11 @@ class Feed:
         self.name = name
         self._sock = sock
         self._sock.settimeout(patience)
+
+    def enforce(self, world: World, change: Change | None) -> None:
+        """Have `world` enforced, to which `change` leads from the one before; None: from whatever. Raises FeedError."""
+        update = whole(world) if change is None else step(world.revision, change)
+        self.publish(world.revision, update)
 
     def publish(self, revision: int, update: bytes) -> None:
         """Have the process enforce the World after an Update, which has this revision, and wait until it does.

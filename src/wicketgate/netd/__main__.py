@@ -1,18 +1,31 @@
 """`python -m wicketgate.netd CONFIG`: started by `serve`, with its sockets inherited and its configuration as JSON."""
 
+import logging
 import signal
 import sys
 
 import msgspec
 
+from wicketgate.model import WicketgateError
 from wicketgate.netd.server import Netd, NetdConfig
 
 
-def main() -> None:
+def serve(config: NetdConfig) -> int:
+    """Run until the end; the exit code."""
+    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        Netd(config).run()
+    except WicketgateError as error:
+        sys.stderr.write(f"wicketgate netd: {error}\n")
+        return 1
+    return 0
+
+
+def main() -> int:
     """Run until `serve` is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, and its going ends us
-    Netd(msgspec.json.decode(sys.argv[1], type=NetdConfig)).run()
+    return serve(msgspec.json.decode(sys.argv[1], type=NetdConfig))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,24 +11,29 @@ from wicketgate.kernel.listen import ListenReply, ListenRequest, listen
 from wicketgate.model import FabricError, World
 
 
-def serve(channel: socket.socket, world: World) -> None:
-    """Answer one request; nonsense gets no answer, a process that is gone is left to `serve`."""
+def serve(channel: socket.socket, world: World) -> bool:
+    """Answer one request; nonsense gets no answer. Returns whether who asks is still there."""
     try:
-        request = msgspec.json.decode(channel.recv(ipc.MAX_MESSAGE), type=ListenRequest)
-    except (OSError, msgspec.DecodeError, ValueError, RecursionError):
-        return
+        message = channel.recv(ipc.MAX_MESSAGE)
+    except OSError as gone:
+        return isinstance(gone, BlockingIOError)
+    try:
+        request = msgspec.json.decode(message, type=ListenRequest)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return bool(message)
     # Only what the World has is ever a namespace's name: the asking process is trusted with no other.
     if world.vpc(request.vpc_id) is None:
         error = f"there is no VPC {request.vpc_id[:64]} in revision {world.revision}"
         _send(channel, ListenReply(vpc_id=request.vpc_id, version=request.version, error=error), [])
-        return
+        return True
     try:
         listener = listen(request.vpc_id, request.version)
     except (OSError, FabricError) as problem:
         _send(channel, ListenReply(vpc_id=request.vpc_id, version=request.version, error=str(problem)), [])
-        return
+        return True
     with listener:
         _send(channel, ListenReply(vpc_id=request.vpc_id, version=request.version), [listener.fileno()])
+    return True
 
 
 def _send(channel: socket.socket, reply: ListenReply, descriptors: list[int]) -> None:

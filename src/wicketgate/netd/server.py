@@ -6,10 +6,12 @@ import errno
 import logging
 import os
 import selectors
+import signal
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +23,11 @@ from wicketgate.kernel.fabric import Fabric
 from wicketgate.kernel.outlines import Happenings
 from wicketgate.model import CONNECTABLE_STATES, Endpoint, FabricError, World, WorldError
 from wicketgate.netd import asking, listeners
+from wicketgate.netd.alone import stand_alone
+from wicketgate.netd.bootcopy import BootCopy
+from wicketgate.netd.callers import Callers
 from wicketgate.netd.counters import Counters
+from wicketgate.netd.feeding import Feeding
 from wicketgate.netd.reuse import UrlMemory
 from wicketgate.netd.revocation import Revocation
 from wicketgate.netd.slots import Slots
@@ -36,21 +42,30 @@ TROUBLE_SECONDS: Final = 5.0
 """The same after they could not be put back."""
 
 
-class NetdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `serve` tells netd at start."""
+class NetdConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What netd is told at start: by `serve`, with one end each of socketpairs, or as a unit, with what listens."""
 
-    feed_fd: int
-    """Stream socket: Worlds come in, acknowledgements go out."""
-    gateway_fds: list[int]
-    """SOCK_SEQPACKET sockets, one a gateway worker."""
     state_directory: str
-    """Where slots live; only netd may enter it."""
+    """Where slots and the copy of the World live; only netd may enter it."""
+    feed_fd: int | None = None
+    """Stream socket: Worlds come in, acknowledgements go out; its end is our end."""
+    feed_path: str = ""
+    """Where the API process listens instead: netd connects there, and again when that ends."""
+    feed_owner: int = 0
+    """User id of the API process."""
+    gateway_fds: list[int] = []
+    """SOCK_SEQPACKET sockets, one a gateway worker."""
     metadata_fds: list[int] = []
     """SOCK_SEQPACKET sockets to the metadata process: it asks for listening sockets."""
-    links_file: str = ""
-    """The operator's file that binds subnets to networks of the host (links.py); empty for none."""
-    observations: str = ""
-    """Where what is found outside is written (`model.observed`); empty for nowhere."""
+    dial_fd: int | None = None
+    """Listening SOCK_SEQPACKET socket for gateways."""
+    dial_user: int = 0
+    """Whose processes may connect there."""
+    listen_fd: int | None = None
+    """The same for the metadata process."""
+    listen_user: int = 0
+    log_level: str = "warning"
+    """The least important messages to log, as the setting has it."""
 
 
 class _Refused(Exception):  # never leaves this module
@@ -61,53 +76,83 @@ class _Refused(Exception):  # never leaves this module
 
 @dataclass
 class Netd:
-    """netd's state: what it was told, and handles to what it made. `run` returns when `serve` is gone."""
+    """netd's state: what it was told, and handles to what it made."""
 
     config: NetdConfig
     world: World = field(default_factory=World)
     fabric: Fabric = field(default_factory=Fabric)
     memory: UrlMemory = field(default_factory=UrlMemory)
     revocation: Revocation = field(default_factory=Revocation)
+    copy: BootCopy = field(init=False)
     next_look: float | None = None
     """When to see whether the rules are still ours, of the monotonic clock; None before the first World."""
+    ending: bool = False
+    """SIGTERM has come."""
 
     def run(self) -> None:
-        """Serve until the feed ends. Rules, links and established connections stay as they are."""
-        slots = Slots(Path(self.config.state_directory) / "slots")
-        feed = socket.socket(fileno=self.config.feed_fd)
-        feed.setblocking(True)
+        """Serve until an inherited feed ends or SIGTERM comes. Rules, links and established connections stay.
+
+        Raises FabricError when another netd runs in this network namespace.
+        """
+        held = stand_alone()
+        state = Path(self.config.state_directory)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.copy = BootCopy(state / "world")
         with selectors.DefaultSelector() as selector:
-            selector.register(feed, selectors.EVENT_READ)
-            for descriptor in self.config.gateway_fds:
-                gateway = socket.socket(fileno=descriptor)
-                gateway.setblocking(False)
-                selector.register(gateway, selectors.EVENT_READ, gateway)
-            for descriptor in self.config.metadata_fds:
-                metadata = socket.socket(fileno=descriptor)
-                metadata.setblocking(False)
-                selector.register(metadata, selectors.EVENT_READ, metadata)
+            self._listen_to_signals(selector)
             counters = self._counters(selector)
+            self._begin_from_copy(counters)
+            self._listen_to_callers(selector, Slots(state / "slots"))
             self._listen_to_askers(selector, counters)
-            while True:
+            feeding = self._feeding(selector, counters)
+            ipc.ready()
+            while not self.ending and not feeding.ended:
                 now = time.monotonic()
+                feeding.look(now)
                 looks = None if self.next_look is None else max(self.next_look - now, 0.0)
-                owed = [one for one in (self.revocation.timeout(now), counters.timeout(now), looks) if one is not None]
-                for key, _ in selector.select(min(owed, default=None)):
-                    if key.data is None:
-                        try:
-                            self._read_world(feed, counters)
-                        except EOFError:
-                            counters.close()
-                            return
-                    elif callable(key.data):
-                        key.data()
-                    elif key.fd in self.config.metadata_fds:
-                        listeners.serve(key.data, self.world)
-                    else:
-                        self._serve(key.data, slots)
+                waits = (self.revocation.timeout(now), counters.timeout(now), feeding.timeout(now), looks)
+                for key, _ in selector.select(min((one for one in waits if one is not None), default=None)):
+                    key.data()
                 self.revocation.look_again(self.world, time.monotonic())
                 counters.write(time.monotonic())
                 self._look_after_rules(time.monotonic())
+            counters.close()
+        if held is not None:
+            held.close()
+
+    def _listen_to_signals(self, selector: selectors.BaseSelector) -> None:
+        """Have signals wake the loop, which then does what they ask for."""
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda _number, _frame: None)
+        signal.set_wakeup_fd(theirs.detach())
+        selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours.recv(64)))
+
+    def _signalled(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers:
+            self.ending = True
+
+    def _listen_to_callers(self, selector: selectors.BaseSelector, slots: Slots) -> None:
+        gateways = Callers(selector, partial(self._serve, slots=slots))
+        metadata = Callers(selector, lambda sock: listeners.serve(sock, self.world))
+        config = self.config
+        for callers, inherited, listening, user in (
+            (gateways, config.gateway_fds, config.dial_fd, config.dial_user),
+            (metadata, config.metadata_fds, config.listen_fd, config.listen_user),
+        ):
+            for descriptor in inherited:
+                callers.inherit(socket.socket(fileno=descriptor))
+            if listening is not None:
+                callers.listen(socket.socket(fileno=listening), user)
+
+    def _feeding(self, selector: selectors.BaseSelector, counters: Counters) -> Feeding:
+        feeding = Feeding(selector, lambda update: self._follow(update, counters))
+        if self.config.feed_fd is not None:
+            feeding.inherit(socket.socket(fileno=self.config.feed_fd))
+        else:
+            feeding.connect_to(self.config.feed_path, self.config.feed_owner)
+        return feeding
 
     def _counters(self, selector: selectors.BaseSelector) -> Counters:
         def watch(happenings: Happenings, read: Callable[[], None]) -> None:
@@ -128,21 +173,42 @@ class Netd:
         counted = self.world.settings.rule_counters
         return asking.Answer(world=self.world, totals=counters.present() if counted else None)
 
-    def _read_world(self, feed: socket.socket, counters: Counters) -> None:
-        data = ipc.read_frame(feed)
+    def _begin_from_copy(self, counters: Counters) -> None:
+        """Enforce what was enforced last, before anybody connects: after a boot there is nothing in the kernel."""
+        world = self.copy.load()
+        if world is None:
+            return
+        try:
+            self._enforce(world, ipc.whole(world), counters)
+        except FabricError as error:
+            _logger.error("revision %d of the copy cannot be enforced: %s%s", world.revision, error, self._put_back())
+        else:
+            _logger.info("revision %d is enforced, by the copy of the World", world.revision)
+
+    def _follow(self, update: bytes, counters: Counters) -> bytes:
+        """Enforce an Update; what is answered to it."""
         counters.catch_up()
         try:
-            world = ipc.updated(self.world, data)
-            self.fabric.apply(world)
-            self.revocation.after(self.world, world, time.monotonic())
+            world = ipc.updated(self.world, update)
+            if world.revision < self.world.revision:
+                _logger.warning(
+                    "the World goes back from revision %d to %d: the store is an older one than before",
+                    self.world.revision,
+                    world.revision,
+                )
+            self._enforce(world, update, counters)
         except (FabricError, WorldError) as error:
             _logger.error("a World cannot be enforced: %s", error)
-            feed.sendall(ipc.failure(f"{error}{self._put_back()}"))
-            return
+            return ipc.failure(f"{error}{self._put_back()}")
+        return ipc.acknowledgement(world.revision)
+
+    def _enforce(self, world: World, update: bytes, counters: Counters) -> None:
+        self.fabric.apply(world)
+        self.revocation.after(self.world, world, time.monotonic())
+        self.copy.keep(world, update)
         self.world = world
         self.next_look = self.next_look or time.monotonic() + WATCH_SECONDS
         counters.follow(world)
-        feed.sendall(ipc.acknowledgement(world.revision))
 
     def _put_back(self) -> str:
         """Enforce the World before again, after a failure half way; returns more words when even that fails."""
@@ -173,16 +239,16 @@ class Netd:
         else:
             self.next_look = now + WATCH_SECONDS
 
-    def _serve(self, gateway: socket.socket, slots: Slots) -> None:
-        """Answer one request; a worker that sends nonsense gets no answer, one that is gone is left to `serve`."""
+    def _serve(self, gateway: socket.socket, *, slots: Slots) -> bool:
+        """Answer one request; a worker that sends nonsense gets no answer. Returns whether it is still there."""
         try:
             message = gateway.recv(ipc.MAX_MESSAGE)
-        except OSError:
-            return
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
         try:
             request = msgspec.json.decode(message, type=DialRequest)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            return
+            return bool(message)
         descriptors: list[int] = []
         try:
             sock, lease, source = self._grant(request, slots)
@@ -203,6 +269,7 @@ class Netd:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+        return True
 
     def _grant(self, request: DialRequest, slots: Slots) -> tuple[socket.socket, int, str]:
         """The socket, the lease and the address the target will see. Raises _Refused."""
