@@ -20,20 +20,22 @@ ROWS: tuple[tuple[str, frozenset[str]], ...] = (
     ("engines", frozenset({"sigv4", "iam", "paths", "rules", "tunnel"})),
     ("admission", frozenset({"admit", "control"})),
     ("explanation", frozenset({"explain"})),
-    ("drivers", frozenset({"kernel", "audit", "ipc", "follow", "pki", "seal", "ssh_signer", "store"})),
+    ("drivers", frozenset({"kernel", "audit", "ipc", "follow", "followers", "pki", "seal", "ssh_signer", "store"})),
     ("servers", frozenset({"netd", "gateway", "metadata", "api"})),
-    ("composition", frozenset({"client", "lab", "cli", "daemon", "configuration"})),
+    ("composition", frozenset({"client", "lab", "cli", "daemon", "units", "configuration"})),
 )
 """Top row first. A room imports only rooms of rows above its own."""
 
 SIDEWAYS = {
     "cli": frozenset({"client", "lab", "daemon", "configuration"}),  # verbs start things
     "follow": frozenset({"ipc"}),  # the same feed, in an event loop
+    "followers": frozenset({"ipc"}),  # its other end
     "ssh_signer": frozenset({"pki"}),  # kept in the same vaults
     "store": frozenset({"seal"}),  # secrets are sealed where they are kept
     "api": frozenset({"metadata"}),  # machines that ask over TLS are told what others are at 169.254.169.254
     "lab": frozenset({"daemon", "configuration"}),  # the lab is the same processes over a made-up network
     "daemon": frozenset({"configuration"}),
+    "units": frozenset({"configuration"}),
 }
 """Imports within the last row: composition is its job. Elsewhere there are none."""
 
