@@ -6,6 +6,8 @@ Invariants:
 - `done` is called only after fdatasync covered the line.
 - A close line that could not be written is owed: it goes first into the next write. If the process dies before, the
   next start writes it.
+- A file that was renamed is written to until `reopen`; then a new one is begun under the name. No line is lost between,
+  and none is split. A start looks for tunnels without a close line in the renamed ones too.
 
 Writers hand lines to one thread, which writes everything that has gathered while the last fdatasync ran as one batch
 (group commit): the event loop never waits for a disk, and a burst of tunnels costs one fdatasync.
@@ -24,13 +26,18 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Final
 
 import msgspec
 
+from wicketgate.audit.chain import chain_of, open_audit_file
 from wicketgate.audit.events import CLOSE, OPEN, Event, close_event, line, unexpected_end
 from wicketgate.model import WicketgateError
 
 _logger = logging.getLogger("wicketgate.audit")
+
+LONGEST_SECONDS: Final = 8 * 86_400.0
+"""A tunnel that was opened before that is over: a week is the most that `max_tunnel_duration` allows."""
 
 Done = Callable[[Exception | None], None]
 
@@ -55,15 +62,20 @@ class _Entry(msgspec.Struct, frozen=True):
     done: Done | None
 
 
+_REOPEN: Final = _Entry(b"", None)
+"""In the place of a line: see `AuditLog.reopen`."""
+
+
 class AuditLog:
     """An append-only file of audit lines. `start` opens and repairs it, `stop` writes what is left."""
 
-    def __init__(self, path: Path, *, descriptor: int | None = None) -> None:
+    def __init__(self, path: Path, *, descriptor: int | None = None, shared: bool = False) -> None:
         """Keep the audit lines in `path`; `descriptor`, if given, is that file, open for reading and appending.
 
-        The descriptor is for a process that may not open the file itself.
+        The descriptor is for a process that may not open the file itself. `shared`: the file's group may read it.
         """
         self.path = path
+        self._mode = 0o640 if shared else 0o600
         self._fd = -1 if descriptor is None else descriptor
         self._size = 0
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
@@ -95,9 +107,13 @@ class AuditLog:
             os.close(self._fd)
             self._fd = -1
 
+    def reopen(self) -> None:
+        """Go on with the file that has the name then, made if there is none: the one before was renamed."""
+        self._queue.put(_REOPEN)
+
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(self.path, flags, 0o600)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(self.path, flags, self._mode)
         directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)  # a new file's name must survive as well
@@ -109,10 +125,10 @@ class AuditLog:
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode):
             raise AuditError(f"audit file {self.path} is not a regular file")
-        if status.st_mode & 0o077:
+        if status.st_mode & 0o077 & ~self._mode:
             raise AuditError(
                 f"audit file {self.path} has mode {status.st_mode & 0o7777:04o}: "
-                f"others could read or write it; run: chmod 600 {self.path}"
+                f"others could read or write it; run: chmod {self._mode:o} {self.path}"
             )
         if not fcntl.fcntl(self._fd, fcntl.F_GETFL) & os.O_APPEND:
             raise AuditError(f"audit file {self.path} was opened without O_APPEND")
@@ -126,7 +142,7 @@ class AuditLog:
     # -- what an earlier process left ----------------------------------------------------------------------------------
 
     def _recover(self) -> Recovery:
-        opened: dict[str, Event] = {}
+        opened = self._left_open()
         unreadable = 0
         tail = b""
         whole = 0
@@ -150,6 +166,20 @@ class AuditLog:
             self._commit(b"".join(map(line, missing)))
         return Recovery(torn=tail, unreadable=unreadable, closed=tuple(opened))
 
+    def _left_open(self) -> dict[str, Event]:
+        """Tunnels whose close lines do not stand in the renamed files, oldest first; those too old to be open apart."""
+        opened: dict[str, Event] = {}
+        oldest = time.time() - LONGEST_SECONDS
+        for path in chain_of(self.path)[:-1]:
+            try:
+                if path.stat().st_mtime >= oldest:
+                    with open_audit_file(path) as file:
+                        for data in file:
+                            _remember(data, opened)
+            except OSError as error:  # what is told by it is not worth the start
+                _logger.warning("audit file %s: it cannot be read for tunnels without a close line: %s", path, error)
+        return opened
+
     # -- writing -------------------------------------------------------------------------------------------------------
 
     def append(self, event: Event, done: Done | None = None) -> None:
@@ -168,7 +198,28 @@ class AuditLog:
                 batch.append(self._queue.get())
             entries = [entry for entry in batch if entry is not None]
             running = len(entries) == len(batch)
-            self._write_batch(entries)
+            self._write_batch([entry for entry in entries if entry is not _REOPEN])
+            if _REOPEN in batch:
+                self._change_files()
+
+    def _change_files(self) -> None:
+        """Go on with the file of our name, if that is another; one that cannot be used changes nothing."""
+        before, size = self._fd, self._size
+        try:
+            self._fd = self._open()
+            if os.path.samestat(os.fstat(self._fd), os.fstat(before)):
+                os.close(self._fd)
+                self._fd = before
+                return
+            self._check()
+            self._size = os.fstat(self._fd).st_size
+        except (OSError, AuditError) as error:
+            _logger.error("audit file %s cannot be opened anew, so the one before is written to: %s", self.path, error)
+            if self._fd != before:
+                os.close(self._fd)
+            self._fd, self._size = before, size
+        else:
+            os.close(before)
 
     def _write_batch(self, entries: list[_Entry]) -> None:
         entries = self._owed + entries

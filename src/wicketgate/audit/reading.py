@@ -4,7 +4,7 @@
     events(paths, newest=True)     the other way round
     follow(directory, sizes)       what is appended after these sizes, for ever
 
-A file `api.jsonl` continues `api.jsonl.1`, which continues `api.jsonl.2`. Nothing is held in memory but a block of each
+A file continues those that logrotate made of it (`chain.py`). Nothing is held in memory but a block of each
 file. Each file is in time order but for the seconds by which two threads may hand in their lines the wrong way round
 (`SLACK`). A line without its end is being written: it is not there yet. Lines that are no JSON objects are passed over.
 """
@@ -23,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from wicketgate.audit.chain import chains, is_audit_file, is_rotated, open_audit_file
 from wicketgate.audit.events import Event
 from wicketgate.audit.log import AuditError
 
@@ -34,9 +35,7 @@ POLL: Final = 0.5
 
 Match = Callable[[Event], bool]
 
-_is_audit_file = re.compile(r".+\.jsonl(?:\.[0-9]+)?").fullmatch
 _descriptor = re.compile(r"/proc/self/fd/([0-9]+)").fullmatch
-_rotation = re.compile(r"\.jsonl\.([0-9]+)$").search
 
 
 def audit_files(directory: Path) -> list[Path]:
@@ -48,7 +47,7 @@ def audit_files(directory: Path) -> list[Path]:
     try:
         for path in directory.iterdir():
             inner = path.iterdir() if path.is_dir() else (path,)
-            found += [file for file in inner if _is_audit_file(file.name)]
+            found += [file for file in inner if is_audit_file(file.name)]
     except OSError as error:
         raise AuditError(f"audit directory {error.filename or directory}: {error.strerror}") from error
     return sorted(found)
@@ -79,7 +78,7 @@ def events(
     """
     least = math.floor(since) if since is not None else 0
     most = math.floor(until) if until is not None else math.inf
-    streams = [_in_order(_chain(chain, since, until, newest, sizes), newest) for chain in _chains(paths)]
+    streams = [_in_order(_chain(chain, since, until, newest, sizes), newest) for chain in chains(paths)]
     for moment, _, event in heapq.merge(*streams, key=_moment, reverse=newest):
         if least <= moment <= most and (match is None or match(event)):
             yield event
@@ -116,19 +115,6 @@ def _in_order(stream: Iterator[Event], newest: bool) -> Iterator[_Found]:
         yield sign * early, place, first
 
 
-def _chains(paths: Iterable[Path]) -> list[list[Path]]:
-    """Files that continue each other, oldest first, in the order of their names."""
-    chains: dict[str, list[Path]] = {}
-    for path in paths:
-        chains.setdefault(re.sub(r"\.jsonl\.[0-9]+$", ".jsonl", str(path)), []).append(path)
-    return [sorted(chains[name], key=_age, reverse=True) for name in sorted(chains)]
-
-
-def _age(path: Path) -> int:
-    found = _rotation(path.name)
-    return int(found[1]) if found else 0
-
-
 def _chain(
     chain: list[Path], since: float | None, until: float | None, newest: bool, sizes: Mapping[Path, int] | None
 ) -> Iterator[Event]:
@@ -137,8 +123,11 @@ def _chain(
     late = until + SLACK if until is not None else math.inf
     for path in reversed(chain) if newest else chain:
         try:
+            if path.stat().st_mtime < early:
+                continue
             with _opened(path) as file:
-                size = min(file.seek(0, os.SEEK_END), (sizes or {}).get(path, 2**63))
+                bound = None if path.suffix == ".gz" else (sizes or {}).get(path)  # a packed one grows no more
+                size = min(file.seek(0, os.SEEK_END), bound if bound is not None else 2**63)
                 lines = _backward(file, size, until) if newest else _forward(file, size, since)
                 for event in filter(None, map(parsed, lines)):
                     moment = seconds_of(event)
@@ -193,7 +182,7 @@ def _opened(path: Path) -> BinaryIO:
     which the API's process has not for the files of the gateways.
     """
     inherited = _descriptor(str(path))
-    return path.open("rb") if inherited is None else io.BufferedReader(_Inherited(int(inherited[1])))
+    return open_audit_file(path) if inherited is None else io.BufferedReader(_Inherited(int(inherited[1])))
 
 
 # -- one file ----------------------------------------------------------------------------------------------------------
@@ -273,7 +262,7 @@ def follow(
     known = dict(sizes or {})
     while True:
         for path in audit_files(directory):
-            if _rotation(path.name):
+            if is_rotated(path.name):
                 continue  # what it holds was read while it had its first name
             if path not in tails:
                 tails[path] = _Tail(path, known.pop(path, 0))
