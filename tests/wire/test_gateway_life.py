@@ -484,7 +484,7 @@ def test_refuses_to_run_with_capabilities(tmp_path):
 
 @pytest.mark.parametrize(
     ("argument", "words"),
-    [(None, "is missing"), ("{}", "feed_fd"), ('{"feed": 1}', "feed"), ("nonsense", "cannot be read")],
+    [(None, "is missing"), ("{}", "listen_fds"), ('{"feed": 1}', "feed"), ("nonsense", "cannot be read")],
 )
 def test_bad_configuration(argument: str | None, words: str):
     """A configuration that cannot be read is one line that names the place, and exit 1."""

@@ -17,19 +17,28 @@ class GatewayError(WicketgateError):
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JSON in the first argument of `python -m wicketgate.gateway`."""
 
-    feed_fd: int
+    feed_fd: int | None = None
     """Stream socket: Worlds come in, acknowledgements go out; its end is our end."""
-    netd_fd: int
+    feed_path: str = ""
+    """Where the API process listens instead: we connect there, and again when that ends."""
+    feed_owner: int = 0
+    """User id of the API process."""
+    netd_fd: int | None = None
     """SOCK_SEQPACKET socket to netd."""
+    netd_path: str = ""
+    """Where netd listens instead."""
     listen_fds: list[int]
     """Listening TCP sockets."""
-    certificate: str
+    certificate: str = ""
     """PEM file: the server's certificate and what leads to its root. Where the worker may not open that file,
-    `/proc/self/fd/N` of an inherited descriptor of its copy (`pki.sealed_copy`)."""
-    key: str
+    `/proc/self/fd/N` of an inherited descriptor of its copy (`pki.sealed_copy`). Empty: the API process's Opening has
+    it, and the key."""
+    key: str = ""
     """PEM file of its private key, or a copy's descriptor likewise."""
     audit_file: str
     """This worker's own audit file."""
+    audit_shared: bool = False
+    """The group of that file, which is its directory's, may read it: the API process does."""
     audit_fd: int | None = None
     """That file, open for reading and appending, where the worker may not open it itself."""
     api_socket: str = ""

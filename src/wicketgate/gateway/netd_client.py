@@ -1,4 +1,4 @@
-"""The gateway's end of the dial channel: one SOCK_SEQPACKET socketpair, many requests in flight, matched by id.
+"""The gateway's end of the dial channel: one SOCK_SEQPACKET socket, many requests in flight, matched by id.
 
 A granted reply carries two descriptors. Whatever happens - a reply that comes after we gave up, one nobody asked for,
 one that does not parse - every descriptor received is either handed to a caller or closed here.
@@ -13,6 +13,7 @@ import os
 import secrets
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -22,6 +23,8 @@ from wicketgate.tunnel import DialReply, DialRequest, RefusalKind
 
 _logger = logging.getLogger("wicketgate.gateway")
 
+CONNECT_SECONDS: Final = 0.2
+"""Between two attempts to reach netd."""
 _MAX_FDS: Final = 8
 """Room for more descriptors than a reply has: a surplus is closed, not lost."""
 
@@ -59,26 +62,52 @@ class Dialer(Protocol):
 class NetdChannel:
     """Asks netd to dial. `start` takes up reading, `close` gives everything up."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """`sock` is our end of the socketpair."""
+    def __init__(self, sock: socket.socket | None = None, connect: Callable[[], socket.socket] | None = None) -> None:
+        """`sock` is our end of a socketpair, or `connect` makes one: again when it is lost, until it does not raise
+        OSError.
+        """
         self._sock = sock
-        # Our end outlives us: `serve` keeps it for the next worker, who may read answers meant for us. With ids that
+        self._connect = connect
+        # Our end may outlive us: `serve` keeps it for the next worker, who may read answers meant for us. With ids that
         # start anywhere, none of them can be taken for the answer to a request of his.
         self._next_id = secrets.randbits(60)
         self._waiting: dict[int, asyncio.Future[Dialled | DialDenied]] = {}
         self._unsent: deque[bytes] = deque()
         self._gone = ""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._again: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to read answers; needs a running loop."""
         self._loop = asyncio.get_running_loop()
-        self._sock.setblocking(False)
-        self._loop.add_reader(self._sock.fileno(), self._readable)
+        if self._sock is None:
+            self._reach()
+        else:
+            self._use(self._sock)
 
     def close(self) -> None:
         """Close the channel; whoever waits gets NetdUnavailable."""
+        self._connect = None
+        if self._again is not None:
+            self._again.cancel()
         self._lose("the gateway is shutting down")
+
+    def _use(self, sock: socket.socket) -> None:
+        assert self._loop is not None
+        self._sock, self._gone = sock, ""
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def _reach(self) -> None:
+        """Connect, now or as soon as netd is there."""
+        assert self._loop is not None
+        if self._connect is None:
+            return
+        try:
+            self._use(self._connect())
+        except OSError as error:
+            self._gone = f"netd is not running: {error.strerror or error}"
+            self._again = self._loop.call_later(CONNECT_SECONDS, self._reach)
 
     async def dial(self, request: DialRequest, seconds: float) -> Dialled | DialDenied:
         """Ask netd; raises NetdUnavailable when it is gone, or silent for `seconds`."""
@@ -110,6 +139,7 @@ class NetdChannel:
 
     def _writable(self) -> None:
         assert self._loop is not None
+        assert self._sock is not None
         while self._unsent:
             try:
                 self._sock.send(self._unsent[0])
@@ -125,7 +155,7 @@ class NetdChannel:
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        while not self._gone:
+        while self._sock is not None:
             try:
                 data, fds = _receive(self._sock)
             except BlockingIOError:
@@ -159,18 +189,22 @@ class NetdChannel:
             waiting.set_result(Dialled(socket.socket(fileno=fds[0]), fds[1], reply.source_address))
 
     def _lose(self, why: str) -> None:
-        if self._gone:
+        self._gone = self._gone or why
+        if self._sock is None:
             return
-        self._gone = why
+        sock, self._sock = self._sock, None
         if self._loop is not None:
-            self._loop.remove_reader(self._sock.fileno())
-            self._loop.remove_writer(self._sock.fileno())
-        self._sock.close()
+            self._loop.remove_reader(sock.fileno())
+            self._loop.remove_writer(sock.fileno())
+        sock.close()
         self._unsent.clear()
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(NetdUnavailable(why))
         self._waiting.clear()
+        if self._connect is not None and self._loop is not None:
+            _logger.warning("%s; it is connected to again", why)
+            self._again = self._loop.call_later(CONNECT_SECONDS, self._reach)
 
 
 def _expire(answer: asyncio.Future[Dialled | DialDenied], seconds: float) -> None:

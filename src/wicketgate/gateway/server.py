@@ -38,6 +38,8 @@ With so many, further ones wait in the kernel's queue: an answer at once would n
 would hang the stock AWS CLI for ever. Each has `head_timeout` for either step, so there is room again soon.
 """
 _PING_SECONDS: Final = 20.0
+_DRAIN_SECONDS: Final = 0.1
+"""Between two looks at whether the last connection has ended."""
 _CLOSE_SECONDS: Final = 5.0
 """How long clients get to answer our close frames when the worker stops, and TLS to end a connection."""
 
@@ -76,11 +78,16 @@ class Gateway:
         self._admit = admit
         self._tls = tls
         self._listeners: list[socket.socket] = []
+        self._accepting: set[socket.socket] = set()
+        self._held: list[tuple[HeadProtocol, Head, bytes]] = []
+        """Requests that wait for a World that is known to be the last."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._tunnels: set[Tunnel] = set()
         self._reviews = Reviews(self._tunnels, review)
         self._strangers: set[HeadProtocol] = set()
         self._full = False
+        self._current = True
+        self._draining = False
         self._all_closed = asyncio.Event()
         self._ping_timer: asyncio.TimerHandle | None = None
         self._stopping = False
@@ -88,21 +95,27 @@ class Gateway:
     # -- starting and stopping -----------------------------------------------------------------------------------------
 
     def start(self, listeners: list[socket.socket]) -> None:
-        """Accept connections on sockets that already listen."""
-        loop = asyncio.get_running_loop()
+        """Begin, with connections on sockets that already listen."""
+        self._ping_timer = asyncio.get_running_loop().call_later(_PING_SECONDS, self._ping_idle)
+        self._reviews.start(self.world)
+        self.listen(listeners)
+
+    def listen(self, listeners: list[socket.socket]) -> None:
+        """Accept connections on these, and decide on those that waited (`hold`)."""
         self._listeners = listeners
         for listener in listeners:
             listener.setblocking(False)
-            loop.add_reader(listener.fileno(), self._accept, listener)
-        self._ping_timer = loop.call_later(_PING_SECONDS, self._ping_idle)
-        self._reviews.start(self.world)
+        self._current = True
+        self._decide_held()
+        for listener in listeners:
+            self._accept_again(listener)
 
     async def stop(self) -> None:
         """Accept no more, close every tunnel with a reason, wait a little for the clients to take note."""
         self._stopping = True
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            loop.remove_reader(listener.fileno())
+        self._accept_no_more()
+        self._current = True
+        self._decide_held()  # they are told so
         if self._ping_timer is not None:
             self._ping_timer.cancel()
         self._reviews.stop()
@@ -115,6 +128,28 @@ class Gateway:
                     await self._all_closed.wait()
             except TimeoutError:
                 _logger.warning("%d clients did not answer the close of their tunnels", len(self._tunnels))
+
+    def hold(self) -> None:
+        """Decide nothing: what is in force may change without our knowing. Tunnels go on, connections wait."""
+        self._current = False
+        self._accept_no_more()
+
+    def _decide_held(self) -> None:
+        held, self._held = self._held, []
+        for connection, request, early in held:
+            if not connection.transport.is_closing():
+                self.decide(connection, request, early)
+
+    async def drain(self) -> None:
+        """Accept no more, and return when the last connection has ended by itself."""
+        self._draining = True
+        self._accept_no_more()
+        while self._tunnels or self._strangers or self._tasks:  # noqa: ASYNC110  # it lasts hours, and ends in many places
+            await asyncio.sleep(_DRAIN_SECONDS)
+
+    def renew_tls(self, tls: ssl.SSLContext) -> None:
+        """Use this context for connections from now on."""
+        self._tls = tls
 
     def enforce(self, world: World) -> Awaitable[None] | None:
         """Decide by `world` from now on; tunnels through endpoints that are gone in it end.
@@ -151,8 +186,7 @@ class Gateway:
         if not self._full:
             self._full = True
             _logger.warning("%d connections without a tunnel: further ones wait", len(self._strangers))
-            for listener in self._listeners:
-                asyncio.get_running_loop().remove_reader(listener.fileno())
+            self._accept_no_more()
 
     def no_stranger(self, connection: HeadProtocol) -> None:
         """A connection has become a tunnel, or is over: there is room for another."""
@@ -167,13 +201,21 @@ class Gateway:
         _logger.error("cannot accept a connection: %s", error.strerror)
         if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
             return
+        self._accept_no_more()
         loop = asyncio.get_running_loop()
-        loop.remove_reader(listener.fileno())
-        loop.call_later(_ACCEPT_RETRY, self._accept_again, listener)
+        for waiting in self._listeners:
+            loop.call_later(_ACCEPT_RETRY, self._accept_again, waiting)
 
     def _accept_again(self, listener: socket.socket) -> None:
-        if not self._stopping and not self._full:
+        may = self._current and not (self._stopping or self._draining or self._full)
+        if may and listener not in self._accepting:
+            self._accepting.add(listener)
             asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+
+    def _accept_no_more(self) -> None:
+        for listener in self._accepting:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+        self._accepting.clear()
 
     async def _handshake(self, connection: HeadProtocol, sock: socket.socket) -> None:
         try:
@@ -229,6 +271,9 @@ class Gateway:
 
     def decide(self, connection: HeadProtocol, request: Head, early: bytes) -> None:
         """Admit or refuse one request; the answer follows once its audit record is on disk."""
+        if not self._current:
+            self._held.append((connection, request, early))
+            return
         try:
             self._decide(connection, request, early)
         except Exception:  # a request that breaks us must still be answered, and break no other
