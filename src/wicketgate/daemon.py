@@ -33,8 +33,16 @@ import msgspec
 
 from wicketgate import ipc, pki, seal
 from wicketgate.configuration import Configuration
-from wicketgate.model import KINDS, Change, FabricError, World, WorldError
-from wicketgate.model.change import FIELDS, kind_of
+from wicketgate.followers import (
+    ACKNOWLEDGE_SECONDS,
+    GATEWAY_NEEDS_NOT,
+    IDENTITIES,
+    INSIGHTS,
+    NETD_NEEDS_NOT,
+    narrowed,
+    without,
+)
+from wicketgate.model import Change, FabricError, World, WorldError
 
 _logger = logging.getLogger("wicketgate.serve")
 
@@ -44,14 +52,6 @@ API_UID = 64913
 """The same for the API process, to which the store belongs."""
 METADATA_UID = 64914
 """The same for instance metadata, which owns nothing."""
-IDENTITIES = frozenset({"user", "user-group", "role", "policy", "access-key"})
-"""Kinds that only those need to know who decide by them."""
-INSIGHTS = frozenset({"network-insights-path", "network-insights-analysis", "machine-credential"})
-"""Kinds that only the API process has a use for: what was asked about the network, and who is asked by machines."""
-NETD_NEEDS_NOT = IDENTITIES | INSIGHTS | {"pushed-key", "prefix-list-version"}
-GATEWAY_NEEDS_NOT = INSIGHTS | {"pushed-key", "prefix-list-version"}
-ACKNOWLEDGE_SECONDS = 30.0
-"""How long a process may take to enforce a World before it is held to be stuck."""
 START_SECONDS = 60.0
 """How long the API process may take to open its store and say what there is."""
 QUICK_END_SECONDS = 1.0
@@ -132,9 +132,9 @@ class Child:
         """The first half of `send`: tell the process, which is then at work on it."""
         assert self.feed is not None, "started"
         if change is None or self.revision != world.revision - 1:
-            update = ipc.whole(_without(world, self.hidden))
+            update = ipc.whole(without(world, self.hidden))
         else:
-            update = ipc.step(world.revision, _narrowed(change, self.hidden))
+            update = ipc.step(world.revision, narrowed(change, self.hidden))
         self.revision = None
         try:
             self.feed.begin(world.revision, update)
@@ -634,6 +634,7 @@ class Serve:
                 "state_directory": str(self.directory / "netd"),
                 "links_file": self.configuration.links_file,
                 "observations": str(self.directory / "run" / "observations.json"),
+                "log_level": self.configuration.log_level,
             }
             return [sys.executable, "-m", "wicketgate.netd", json.dumps(config)]
 
@@ -662,20 +663,6 @@ class Serve:
         confine = [self.python, "-m", "wicketgate.kernel.confine", str(user_id)]
         told = {**config, "log_level": self.configuration.log_level}
         return [*confine, self.python, "-m", module, json.dumps(told)]
-
-
-def _without(world: World, hidden: frozenset[str]) -> World:
-    """The World without the resources of some kinds."""
-    return msgspec.structs.replace(world, **{FIELDS[KINDS[kind]]: () for kind in hidden})
-
-
-def _narrowed(change: Change, hidden: frozenset[str]) -> Change:
-    """The Change without the resources of some kinds."""
-    return msgspec.structs.replace(
-        change,
-        puts=tuple(put for put in change.puts if kind_of(put) not in hidden),
-        deletes=tuple(key for key in change.deletes if key[0] not in hidden),
-    )
 
 
 def _publish(path: Path, data: bytes) -> None:

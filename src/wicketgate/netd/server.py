@@ -64,6 +64,10 @@ class NetdConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     listen_fd: int | None = None
     """The same for the metadata process."""
     listen_user: int = 0
+    links_file: str = ""
+    """The operator's file: subnets and the links of this host that they are bound to."""
+    observations: str = ""
+    """File in which the API process is told what was found outside; empty = none."""
     log_level: str = "warning"
     """The least important messages to log, as the setting has it."""
 
