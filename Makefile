@@ -63,6 +63,7 @@ format: ## rewrite the sources in the project's format
 bench: ## measure the tunnel, the API and the security groups beside their peers
 	@$(BOOTSTRAP) bench $(VENV)
 	@$(PYTHON) bench/tunnel.py $(ARGS)
+	@$(PYTHON) bench/start.py
 	@$(PYTHON) bench/api.py $(ARGS)
 	@$(PYTHON) bench/rules.py $(ARGS)
 
