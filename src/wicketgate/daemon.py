@@ -440,10 +440,10 @@ class Serve:
                 pki.sealed_copy("certificate", opening.certificate),
                 pki.sealed_copy("key", opening.key),
             )
-            _publish(self.directory / "ca.pem", opening.ca)
+            pki.publish(self.directory / "ca.pem", opening.ca)
             pki.write_bundle(self.bundle, self.directory / "ca.pem")
-        _publish(self.directory / "ssh-signer.pem", opening.signer_chain)
-        _publish(self.ssh_root, opening.signer_root)
+        pki.publish(self.directory / "ssh-signer.pem", opening.signer_chain)
+        pki.publish(self.ssh_root, opening.signer_root)
 
     def _restart_api(self) -> None:
         try:
@@ -663,14 +663,6 @@ class Serve:
         confine = [self.python, "-m", "wicketgate.kernel.confine", str(user_id)]
         told = {**config, "log_level": self.configuration.log_level}
         return [*confine, self.python, "-m", module, json.dumps(told)]
-
-
-def _publish(path: Path, data: bytes) -> None:
-    """Write a file that everybody may read, whole."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(data)
-    temporary.chmod(0o644)
-    temporary.replace(path)
 
 
 def _give(path: Path, owner: int) -> None:

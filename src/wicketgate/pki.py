@@ -164,6 +164,14 @@ def write_bundle(path: Path, ca: Path | None, system: Sequence[Path] = SYSTEM_BU
     return found
 
 
+def publish(path: Path, data: bytes) -> None:
+    """Write a file that everybody may read, whole. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(data)
+    temporary.chmod(0o644)
+    temporary.replace(path)
+
+
 def sealed_copy(name: str, data: bytes) -> int:
     """A descriptor of an unchangeable copy of `data` in memory.
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -25,11 +25,13 @@ from wicketgate.api.http import Connection
 from wicketgate.api.machines import Machines
 from wicketgate.api.observing import observe
 from wicketgate.api.server import Api
-from wicketgate.api.writer import Writer
+from wicketgate.api.writer import Enforcing, Writer
 from wicketgate.audit import AuditLog
-from wicketgate.audit.reading import events, seconds_of
+from wicketgate.audit.chain import chain_of
+from wicketgate.audit.reading import AuditDirectories, events, seconds_of
 from wicketgate.control.endpoints import dns_name
 from wicketgate.control.machine_credentials import MachineTrust
+from wicketgate.followers import GATEWAY, METADATA, NETD, Followers
 from wicketgate.model import AccessKey, Change, Resource, Settings, WicketgateError, World, apply_change
 from wicketgate.store import RootCredential, Store, open_store, root_credential, root_credential_shown
 from wicketgate.tunnel.names import public_names
@@ -59,16 +61,27 @@ def certificate_names(world: World, domain: str) -> tuple[str, ...]:
     return (*apis, *public_names(dns_name(world, "*", domain)))
 
 
+def _given_root() -> RootCredential | None:
+    """The operator's, which others cannot read in our environment."""
+    given = os.environ.get("WICKETGATE_ROOT_ACCESS_KEY_ID"), os.environ.get("WICKETGATE_ROOT_SECRET_ACCESS_KEY")
+    return RootCredential(access_key_id=given[0], secret_access_key=given[1]) if given[0] and given[1] else None
+
+
+def _opening(config: ApiConfig, store: Store, world: World, signer: ssh_signer.SshSigner) -> ipc.Opening:
+    """What the store knows that others need."""
+    opening = ipc.Opening(signer_chain=signer.chain, signer_root=signer.root)
+    if config.own_certificate:
+        return opening
+    issued = pki.issue(_Vault(store), certificate_names(world, config.domain))
+    return msgspec.structs.replace(opening, certificate=issued.certificate, key=issued.key, ca=issued.ca)
+
+
 def _open(config: ApiConfig, store: Store, feed: ipc.Feed, signer: ssh_signer.SshSigner) -> World:
     """Tell `serve` what it needs, then the World; returns it when it is in force."""
     world = store.load()
-    given = os.environ.get("WICKETGATE_ROOT_ACCESS_KEY_ID"), os.environ.get("WICKETGATE_ROOT_SECRET_ACCESS_KEY")
-    chosen = RootCredential(access_key_id=given[0], secret_access_key=given[1]) if given[0] and given[1] else None
+    chosen = _given_root()
     root = root_credential(store, chosen)
-    opening = ipc.Opening(signer_chain=signer.chain, signer_root=signer.root)
-    if not config.own_certificate:
-        issued = pki.issue(_Vault(store), certificate_names(world, config.domain))
-        opening = msgspec.structs.replace(opening, certificate=issued.certificate, key=issued.key, ca=issued.ca)
+    opening = _opening(config, store, world, signer)
     if root.to_be_shown:
         opening = msgspec.structs.replace(
             opening, root_access_key_id=root.access_key_id, root_secret_access_key=root.secret_access_key
@@ -77,8 +90,31 @@ def _open(config: ApiConfig, store: Store, feed: ipc.Feed, signer: ssh_signer.Ss
     if root.to_be_shown:
         root_credential_shown(store)
     world = brought_up_to_date(config.settings, store, world, root, given=chosen is not None)
-    feed.publish(world.revision, ipc.whole(world))
+    feed.enforce(world, None)
     return world
+
+
+def _take_followers(config: ApiConfig, store: Store, signer: ssh_signer.SshSigner) -> tuple[Followers, World]:
+    """Publish what others need and take who follows; returns them and the World. There is no `serve`."""
+    world, chosen = store.load(), _given_root()
+    opening = _opening(config, store, world, signer)
+    _publish(Path(config.public_directory), opening)
+    world = brought_up_to_date(config.settings, store, world, root_credential(store, chosen), given=chosen is not None)
+    roles = {config.netd_user: NETD, config.gateway_user: GATEWAY, config.metadata_user: METADATA}
+    followers = Followers(world, roles, ipc.Opening(certificate=opening.certificate, key=opening.key))
+    followers.listen(socket.socket(fileno=config.followers_fd))
+    return followers, world
+
+
+def _publish(directory: Path, opening: ipc.Opening) -> None:
+    try:
+        if opening.ca:
+            pki.publish(directory / "ca.pem", opening.ca)
+            pki.write_bundle(directory / "bundle.pem", directory / "ca.pem")
+        pki.publish(directory / "ssh-signer.pem", opening.signer_chain)
+        pki.publish(directory / "ssh-root.pem", opening.signer_root)
+    except OSError as error:
+        raise pki.CertificateError(f"certificates cannot be published in {directory}: {error.strerror}") from error
 
 
 def brought_up_to_date(settings: Settings, store: Store, world: World, root: RootCredential, *, given: bool) -> World:
@@ -113,7 +149,7 @@ def _write_notes(store: Store, audit: AuditLog) -> None:
     for note in store.notes():
         event = json.loads(note)
         since = seconds_of(event)
-        if all(one.get("requestID") != event["requestID"] for one in events([audit.path], since=since - 1)):
+        if all(one.get("requestID") != event["requestID"] for one in events(chain_of(audit.path), since=since - 1)):
             _logger.warning("wrote the audit line of request %s for an earlier process", event["requestID"])
             audit.append(event)
 
@@ -125,13 +161,19 @@ def _end_with(feed: ipc.Feed, loop: asyncio.AbstractEventLoop, ended: asyncio.Ev
         loop.call_soon_threadsafe(ended.set)
 
 
+def _audit_paths(config: ApiConfig) -> Iterable[Path]:
+    if config.other_audit_directory:
+        return AuditDirectories(Path(config.audit_file).parent, Path(config.other_audit_directory))
+    return [Path(config.audit_file), *(Path(f"/proc/self/fd/{fd}") for fd in config.other_audit_fds)]
+
+
 async def _serve(
-    config: ApiConfig, store: Store, audit: AuditLog, feed: ipc.Feed, *, world: World, signer: ssh_signer.SshSigner
+    config: ApiConfig, store: Store, audit: AuditLog, feed: Enforcing, *, world: World, signer: ssh_signer.SshSigner
 ) -> None:
     loop = asyncio.get_running_loop()
     _write_notes(store, audit)
     writer = Writer(store, feed, world)
-    paths: Sequence[Path] = [Path(config.audit_file), *(Path(f"/proc/self/fd/{fd}") for fd in config.other_audit_fds)]
+    paths = _audit_paths(config)
     values = {
         "quotas": (config.quotas, config.endpoint_quotas),
         "vpc_quotas": (config.quotas,),
@@ -146,11 +188,14 @@ async def _serve(
     )
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
-    # An API process that outlived `serve` unnoticed would keep the store from the next one.
-    threading.Thread(target=_end_with, args=(feed, loop, ended), name="watch feed", daemon=True).start()
+    loop.add_signal_handler(signal.SIGHUP, audit.reopen)
+    if isinstance(feed, ipc.Feed):
+        # An API process that outlived `serve` unnoticed would keep the store from the next one.
+        threading.Thread(target=_end_with, args=(feed, loop, ended), name="watch feed", daemon=True).start()
     tasks = [loop.create_task(writer.tick())]
     if config.observations:
         tasks.append(loop.create_task(observe(writer, Path(config.observations))))
+    ipc.ready()
     try:
         await ended.wait()
     finally:
@@ -163,20 +208,22 @@ async def _serve(
         audit.stop()
 
 
-def main() -> int:
-    """Run; the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, which ends us
+def serve(config: ApiConfig) -> int:
+    """Run until the end; the exit code."""
+    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        config = msgspec.json.decode(sys.argv[1], type=ApiConfig)
-        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         store = open_store(
             Path(config.store), key_file=Path(config.key_file) if config.key_file else None, identity=config.identity
         )
         audit = AuditLog(Path(config.audit_file))
-        audit.start()  # before `serve` is told that there is an API
-        feed = ipc.Feed("serve", socket.socket(fileno=config.feed_fd), ACKNOWLEDGE_SECONDS)
+        audit.start()  # before anybody is told that there is an API
         signer = ssh_signer.ensure(_Vault(store), config.identity.region, config.domain)
-        world = _open(config, store, feed, signer)
+        feed: Enforcing
+        if config.feed_fd is None:
+            feed, world = _take_followers(config, store, signer)
+        else:
+            feed = ipc.Feed("serve", socket.socket(fileno=config.feed_fd), ACKNOWLEDGE_SECONDS)
+            world = _open(config, store, feed, signer)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each gateway worker may hand on many connections
         uvloop.run(_serve(config, store, audit, feed, world=world, signer=signer))
@@ -185,6 +232,12 @@ def main() -> int:
         sys.stderr.write(f"wicketgate api: {error}\n")
         return 1
     return 0
+
+
+def main() -> int:
+    """Run as a process of `serve`'s; the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, which ends us
+    return serve(msgspec.json.decode(sys.argv[1], type=ApiConfig))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `serve` tells the API process at start."""
+"""What the API process is told at start, by `serve` or as a unit."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     A root credential that the operator gave comes in the environment, which others cannot read.
     """
 
-    feed_fd: int
-    """Stream socket: our Opening and Updates go out, acknowledgements come in; its end is our end."""
+    feed_fd: int | None = None
+    """Stream socket to `serve`: our Opening and Updates go out, acknowledgements come in; its end is our end."""
+    followers_fd: int | None = None
+    """Listening Unix socket for followers instead, where there is no `serve`."""
+    netd_user: int = 0
+    """User ids by which followers are told apart."""
+    gateway_user: int = 0
+    metadata_user: int = 0
+    public_directory: str = ""
+    """Where certificates are published that others need; empty = `serve` does that."""
     listen_fd: int
     """Listening Unix socket, on which gateways hand connections on."""
     store: str
@@ -28,6 +36,8 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Our own audit file."""
     other_audit_fds: list[int] = []
     """The gateways' audit files, open for reading."""
+    other_audit_directory: str = ""
+    """Directory of the gateways' audit files instead."""
     identity: Identity
     settings: Settings
     quotas: Quotas

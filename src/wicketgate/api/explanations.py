@@ -9,7 +9,7 @@ nothing. The model of the service lies in `models/`; an operation is one functio
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class Asking:
     world: World
     """In force when it was asked."""
     store: Store
-    audit_paths: Sequence[Path]
+    audit_paths: Iterable[Path]
     authorize: Callable[[str], None]
     """Raises ApiError unless the caller may ask this about a resource (an ARN, or `*`). To be called before anything
     is told."""

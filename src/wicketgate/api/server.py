@@ -20,7 +20,7 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -87,7 +87,7 @@ class Api:
 
     writer: Writer
     audit: AuditLog
-    audit_paths: Sequence[Path]
+    audit_paths: Iterable[Path]
     """Every process's audit file, for LookupEvents."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What actions take beside the call, by parameter name: `quotas` of their type, `domain`."""

@@ -1,8 +1,10 @@
 """The one writer: what is decided is kept, then enforced, then acknowledged.
 
-    decide ──> store (on disk) ──> Serve ──> netd, gateways ──> the World in force
+    decide ──> store (on disk) ──> followers: netd, gateways, ... ──> the World in force
                                      |
                                      +-- cannot be enforced ──> the inverse Change, and an error
+
+The followers are told by `Serve`, or by us where there is none (`followers.py`).
 
 One Change at a time. A crash between store and enforcement heals itself: the next start publishes what the store has.
 """
@@ -16,7 +18,7 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 import msgspec
 
@@ -37,10 +39,21 @@ SESSIONS_KEPT: Final = 600.0
 """Seconds after its end for which a temporary access key is known, so that its use is told to be expired."""
 
 
+class Enforcing(Protocol):
+    """`ipc.Feed` to `Serve`, or `followers.Followers`."""
+
+    def enforce(self, world: World, change: Change | None) -> None:
+        """Have a World enforced, to which `change` leads from the one before; None: from whatever.
+
+        Raises FeedRefusal when it cannot be, and the one before is in force; FeedError when nobody can tell.
+        """
+        ...
+
+
 class Writer:
     """The World in force, and the only way to another one."""
 
-    def __init__(self, store: Store, feed: ipc.Feed, world: World) -> None:
+    def __init__(self, store: Store, feed: Enforcing, world: World) -> None:
         self.world = world
         self.store = store
         self.lock = asyncio.Lock()
@@ -91,7 +104,7 @@ class Writer:
             _logger.error("a Change could not be kept: %s", error)
             return before, ApiError("ServiceUnavailable", f"The change could not be kept: {error}", 503)
         try:
-            self._feed.publish(after.revision, ipc.step(after.revision, change))
+            self._feed.enforce(after, change)
         except ipc.FeedRefusal as refusal:
             _logger.error("a Change could not be enforced: %s", refusal)
             undone = self._undo(change, before, after, token)
@@ -105,7 +118,7 @@ class Writer:
         try:
             self.store.commit(undo, after.revision, forget=token, noted=(after.revision,))
             restored = apply_change(after, undo)
-            self._feed.publish(restored.revision, ipc.whole(restored))
+            self._feed.enforce(restored, None)
         except (StoreError, WorldError, ipc.FeedError) as error:
             self._give_up(error)
         return restored

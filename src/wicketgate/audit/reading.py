@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -51,6 +52,36 @@ def audit_files(directory: Path) -> list[Path]:
     except OSError as error:
         raise AuditError(f"audit directory {error.filename or directory}: {error.strerror}") from error
     return sorted(found)
+
+
+class AuditDirectories:
+    """The audit files of some directories as they are whenever they are asked for: others come with each rotation.
+
+    Each directory is one kind of process's, which may not have files of others shown through it: a file counts if it
+    belongs to whom its directory belongs, under that one name.
+    """
+
+    def __init__(self, *directories: Path) -> None:
+        self._directories = directories
+
+    def __iter__(self) -> Iterator[Path]:
+        """The files. Raises AuditError for a directory that cannot be listed."""
+        for directory in self._directories:
+            try:
+                owner = directory.stat().st_uid
+                for path in sorted(directory.iterdir()):
+                    if is_audit_file(path.name) and _is_own(path, owner):
+                        yield path
+            except OSError as error:
+                raise AuditError(f"audit directory {directory}: {error.strerror}") from error
+
+
+def _is_own(path: Path, owner: int) -> bool:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:  # renamed in between
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == owner and status.st_nlink == 1
 
 
 def sizes_of(paths: Iterable[Path]) -> dict[Path, int]:

@@ -7,7 +7,7 @@ list is meant, variable and flag take its items with commas between.
 
 from wicketgate.configuration.documented import example
 from wicketgate.configuration.reading import DEFAULT_FILE, FILE_VARIABLE, load
-from wicketgate.configuration.root import given_root_credential
+from wicketgate.configuration.root import given_root_credential, root_credential_in
 from wicketgate.configuration.settings import ROOT_VARIABLES, SETTINGS, Configuration, ConfigurationError, Setting
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "example",
     "given_root_credential",
     "load",
+    "root_credential_in",
 ]

@@ -29,18 +29,22 @@ def given_root_credential(configuration: Configuration, environment: Mapping[str
         return _root(given[0], given[1], ROOT_VARIABLES)
     if not configuration.root_credential_file:
         return None
-    return _root_from_file(Path(configuration.root_credential_file))
+    return root_credential_in(Path(configuration.root_credential_file))
 
 
 _FILE_KEYS: Final = ("aws_access_key_id", "aws_secret_access_key")
 
 
-def _root_from_file(path: Path) -> RootCredential:
+def root_credential_in(path: Path, *, private: bool = True) -> RootCredential:
+    """The credential in a file that others must not be able to read, unless somebody else has seen to that (`private`).
+
+    Raises ConfigurationError, in whose message there is nothing of the file.
+    """
     parser = configparser.RawConfigParser(default_section="")
     try:
         with path.open(encoding="utf-8") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if mode & 0o077:
+            if private and mode & 0o077:
                 raise ConfigurationError(
                     f"root credential file {path} has mode {stat.S_IMODE(mode):04o}: others may read it; "
                     f"run: chmod 600 {path}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import os
 import signal
 import socket
 import sys
@@ -11,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from wicketgate.follow import follow
+from wicketgate import ipc
+from wicketgate.follow import Follower, follow, keep_following
 from wicketgate.metadata.config import MetadataConfig, MetadataError
 from wicketgate.metadata.listeners import Listeners
 from wicketgate.metadata.server import Metadata
@@ -19,14 +22,18 @@ from wicketgate.model import WicketgateError, World
 
 
 async def run(config: MetadataConfig) -> None:
-    """Serve until the feed ends or SIGTERM comes."""
+    """Serve until an inherited feed ends or SIGTERM comes."""
     metadata = Metadata(config.domain, Path(config.signer_chain))
-    listeners = Listeners(socket.socket(fileno=config.netd_fd), metadata.serve)
+    listeners = Listeners(functools.partial(_netd, config), metadata.serve)
 
     def enforce(world: World) -> None:
         listeners.want(metadata.enforce(world))
 
-    following = asyncio.ensure_future(follow(socket.socket(fileno=config.feed_fd), enforce))
+    if config.feed_fd is not None:
+        feed = follow(socket.socket(fileno=config.feed_fd), enforce)
+    else:
+        feed = keep_following(config.feed_path, config.feed_owner, Follower(enforce, current=ipc.ready))
+    following = asyncio.ensure_future(feed)
     listening = asyncio.ensure_future(listeners.run())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, following.cancel)
     await asyncio.wait([following, listening], return_when=asyncio.FIRST_COMPLETED)
@@ -35,17 +42,32 @@ async def run(config: MetadataConfig) -> None:
     listening.cancel()
 
 
-def main() -> int:
-    """Run; the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, and its going ends us
+def _netd(config: MetadataConfig) -> socket.socket:
+    """The socket to netd; raises OSError when it does not listen."""
+    if config.netd_fd is not None:
+        return socket.socket(fileno=os.dup(config.netd_fd))
+    return ipc.connect(config.netd_path, socket.SOCK_SEQPACKET, 0)
+
+
+def serve(config: MetadataConfig) -> int:
+    """Run until the end; the exit code."""
+    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        config = _read_config()
-        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         asyncio.run(run(config))
     except WicketgateError as error:
         sys.stderr.write(f"wicketgate metadata: {error}\n")
         return 1
     return 0
+
+
+def main() -> int:
+    """Run as a process of `serve`'s; the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends `serve`, and its going ends us
+    try:
+        return serve(_read_config())
+    except WicketgateError as error:
+        sys.stderr.write(f"wicketgate metadata: {error}\n")
+        return 1
 
 
 def _read_config() -> MetadataConfig:

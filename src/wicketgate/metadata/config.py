@@ -1,4 +1,4 @@
-"""What `serve` tells the metadata process at start."""
+"""What the metadata process is told at start, by `serve` or as a unit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ class MetadataError(WicketgateError):
 class MetadataConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JSON in the first argument of `python -m wicketgate.metadata`."""
 
-    feed_fd: int
+    feed_fd: int | None = None
     """Stream socket: Worlds come in, acknowledgements go out; its end is our end."""
-    netd_fd: int
+    feed_path: str = ""
+    """Where the API process listens instead: we connect there, and again when that ends."""
+    feed_owner: int = 0
+    """User id of the API process."""
+    netd_fd: int | None = None
     """SOCK_SEQPACKET socket to netd (its `metadata_fds`)."""
+    netd_path: str = ""
+    """Where netd listens instead."""
     domain: str
     """What instances are told as `services/domain`; the same that the SSH signer's certificate is named by."""
     signer_chain: str

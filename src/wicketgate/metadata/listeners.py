@@ -29,10 +29,15 @@ _VERSIONS: Final[tuple[Version, ...]] = (4, 6)
 class Listeners:
     """Keeps a server on the listening sockets of every VPC wanted."""
 
-    def __init__(self, netd: socket.socket, serve: Callable[[str, socket.socket], Awaitable[asyncio.Server]]) -> None:
-        """`serve` starts a server on a VPC's socket."""
-        self._netd = netd
-        self._netd.setblocking(False)
+    def __init__(
+        self, connect: Callable[[], socket.socket], serve: Callable[[str, socket.socket], Awaitable[asyncio.Server]]
+    ) -> None:
+        """`connect` makes a socket to netd, again when that is lost; until it does not raise OSError. `serve` starts a
+        server on a VPC's socket.
+        """
+        self._connect = connect
+        self._netd: socket.socket | None = None
+        self._arrived = asyncio.Event()
         self._serve = serve
         self._wanted: frozenset[Place] = frozenset()
         self._asked: dict[Place, float] = {}
@@ -48,40 +53,55 @@ class Listeners:
 
     async def run(self) -> None:
         """Ask and take in until cancelled."""
-        loop = asyncio.get_running_loop()
-        arrived = asyncio.Event()
-        loop.add_reader(self._netd, arrived.set)
         try:
             while True:
+                self._reach()
                 self._ask()
-                waits = [asyncio.ensure_future(event.wait()) for event in (arrived, self._changed)]
+                waits = [asyncio.ensure_future(event.wait()) for event in (self._arrived, self._changed)]
                 await asyncio.wait(waits, timeout=ASK_AGAIN, return_when=asyncio.FIRST_COMPLETED)
                 for wait in waits:
                     wait.cancel()
-                arrived.clear()
+                self._arrived.clear()
                 self._changed.clear()
                 await self._take_in()
         finally:
-            loop.remove_reader(self._netd)
+            self._lose()
             for server in self._servers.values():
                 server.close()
+
+    def _reach(self) -> None:
+        """Connect to netd, if it is there."""
+        if self._netd is None:
+            with contextlib.suppress(OSError):  # the next round tries again
+                self._netd = self._connect()
+                self._netd.setblocking(False)
+                asyncio.get_running_loop().add_reader(self._netd, self._arrived.set)
+                self._asked.clear()
+
+    def _lose(self) -> None:
+        if self._netd is not None:
+            asyncio.get_running_loop().remove_reader(self._netd)
+            self._netd.close()
+            self._netd = None
 
     def _ask(self) -> None:
         now = time.monotonic()
         for vpc_id, version in sorted(self._wanted - self._servers.keys()):
-            if now - self._asked.get((vpc_id, version), -ASK_AGAIN) >= ASK_AGAIN:
-                with contextlib.suppress(BlockingIOError):  # netd is busy: the next round asks
+            if self._netd is not None and now - self._asked.get((vpc_id, version), -ASK_AGAIN) >= ASK_AGAIN:
+                with contextlib.suppress(OSError):  # netd is busy, or gone: the next round asks
                     self._netd.send(msgspec.json.encode(ListenRequest(vpc_id=vpc_id, version=version)))
                     self._asked[vpc_id, version] = now
 
     async def _take_in(self) -> None:
-        while True:
+        while self._netd is not None:
             try:
                 data, descriptors, _, _ = socket.recv_fds(self._netd, ipc.MAX_MESSAGE, 1)
             except BlockingIOError:
                 return
-            if not data:  # whoever held the other end is gone, and with it the feed, which ends us
-                asyncio.get_running_loop().remove_reader(self._netd)
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._lose()
                 return
             reply = msgspec.json.decode(data, type=ListenReply)
             place = reply.vpc_id, reply.version
