@@ -169,7 +169,7 @@ class Agent:
         """Make it so. Raises FabricError, and then the machines of the World before are on, and no others."""
         before = self.world or World()
         if self.world is None or world.instances is not before.instances:
-            wanted = {one.id for one in world.instances if one.state in ON}
+            wanted = {one.id for one in world.instances if one.state in ON and not one.is_external}
             self._switch_on({name for name in wanted if name not in self.on or not self._at_home(name)})
             self._switch_off(self.machines.keys() - wanted)
             self.on = wanted
