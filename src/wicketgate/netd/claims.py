@@ -46,6 +46,11 @@ class Tenure:
         known, self.disputed_at = self.is_disputed(now), now
         return "" if known else f"{self.address} is claimed by two hosts: {self.former} and {mac}"
 
+    def is_settled(self, now: float) -> bool:
+        """Whether one host alone holds it, as far as is known: not just after a move, when the former may still."""
+        moved = self.moved_at is not None and now - self.moved_at < DISPUTE_SECONDS
+        return bool(self.mac) and not moved and not self.is_disputed(now)
+
     def is_disputed(self, now: float) -> bool:
         """Whether two hosts claim it."""
         return self.disputed_at is not None and now - self.disputed_at < DISPUTED_SECONDS

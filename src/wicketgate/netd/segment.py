@@ -274,7 +274,7 @@ class Segment:
     def _question(self, host: Host, sender: str | None, now: float) -> Question | Ping | None:
         if self.routed:
             return None if sender is None else Ping(sender, host.address, self._sequence())
-        certain = host.tenure.mac and not host.reach.misses and not host.tenure.is_disputed(now)
+        certain = host.tenure.is_settled(now) and not host.reach.misses
         return Question(host.address, sender, host.tenure.mac if certain else None)
 
     def _look_for_way(self, host: Host, now: float) -> list[Sending]:
