@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from wicketgate.model import World
 
 ENDING = frozenset({"stopping", "shutting-down"})
@@ -52,8 +54,10 @@ def delta(before: World, world: World) -> Delta:
             found.gone.add(old.id)
         elif old is None or old.networks != new.networks:
             found.whole.add(new.id)
-    for one in _either(before, world, "subnets"):
-        found.whole |= {one.vpc_id} & there
+    for old, new in _changed(before, world, "subnets"):
+        # Of the networks that subnets are bound to the kernel is told by netd's own file, not by the World.
+        if old is None or new is None or old != msgspec.structs.replace(new, attached=old.attached):
+            found.whole |= {one.vpc_id for one in (old, new) if one is not None} & there
     found.rules |= _rules(before, world)
     for eni_id in _interfaces(before, world):
         for place in (before, world):

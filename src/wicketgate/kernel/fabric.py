@@ -6,6 +6,7 @@
               forward chain, so a dial to an address without a machine fails at once instead of after ARP's 3 s
     eice-...  an endpoint's own namespace: eth0 with the endpoint's address; netd opens tunnel sockets here
     i-...     an instance's namespace: eth0, eth1, ... with the instance's addresses
+    lan-...   the network of the host that a subnet is bound to, and the links of the machines there (lan.py)
 
 A new link carries nothing before the ruleset knows it: unknown interfaces fall to the forward chain's policy, drop, and
 the ruleset is in the kernel before the first link is. Every step may be repeated, and a process killed between any two
@@ -15,18 +16,21 @@ is made good by the next `apply` of a fresh Fabric. One with memory (delta.py) l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from wicketgate import rules
 from wicketgate.kernel import conntrack, generation, netns, plug, refill, returns, router
 from wicketgate.kernel.delta import OVER, Delta, delta
+from wicketgate.kernel.lan import Binding, InUse, Lan
+from wicketgate.kernel.lans import Lans, nobody
 from wicketgate.kernel.nftables import Nftables, TooLong
 from wicketgate.kernel.peering import Peerings
-from wicketgate.model import Vpc, World
+from wicketgate.model import NetworkInterface, Vpc, World
 from wicketgate.model.resources import IPv4or6Network
 
 OURS = re.compile(r"^(vpc|eice|i)-[0-9a-f]{8,17}$")
-"""Names of namespaces that we make, and so may remove. Others are not touched."""
+"""Names of namespaces that we make, and so may remove. Others are not touched; those of bound subnets, in which there
+may be a link of the host, are removed by `Lan.release` alone."""
 
 Compile = Callable[[World, str, tuple[World, rules.Ruleset] | None], rules.Ruleset]
 """`rules.compile_vpc`, or what a test has in its place."""
@@ -35,8 +39,16 @@ Compile = Callable[[World, str, tuple[World, rules.Ruleset] | None], rules.Rules
 class Fabric:
     """What one netd has put into the kernel. Close it to free handles; the kernel keeps everything."""
 
-    def __init__(self, compile_vpc: Compile = rules.compile_vpc) -> None:
+    def __init__(
+        self,
+        compile_vpc: Compile = rules.compile_vpc,
+        bindings: Mapping[str, Binding] | None = None,
+        in_use: InUse = nobody,
+    ) -> None:
+        """`bindings`: subnet id -> the network of the host that it is bound to. `in_use`: who is asked before an
+        address is answered for on such a network."""
         self._compile_vpc = compile_vpc
+        self._lans = Lans(bindings or {}, in_use)
         self._world: World | None = None
         """The World that is wholly in force; None before the first, and after a failure."""
         self._nft: dict[str, Nftables] = {}
@@ -57,6 +69,7 @@ class Fabric:
         before, self._world = self._world, None
         self._guard = world.settings.guard_rules
         found = _everything(world) if before is None else delta(before, world)
+        self._lans.prepare(world, found, fresh=before is None)
         if found.routing:
             self._peerings.unplug(world)
         for vpc_id in sorted(found.touched):
@@ -70,7 +83,30 @@ class Fabric:
             self._remove(netns.names() - used)
         for vpc_id in found.gone:
             self._remove([*self._links.pop(vpc_id).namespaces(), vpc_id])
+        self._lans.finish(world, fresh=before is None)
         self._world = world
+
+    def rebind(self, bindings: Mapping[str, Binding]) -> None:
+        """Bind subnets to other networks of the host than before. Raises FabricError, as `apply`."""
+        world, self._world = self._world, None
+        concerned = self._lans.rebind(bindings, world or World())
+        if world is not None:
+            for vpc_id in concerned:
+                self._plug_all(world, vpc_id)
+            self._lans.finish(world, fresh=False)
+        self._world = world
+
+    def look(self) -> None:
+        """See whether the networks of the host that subnets are bound to are there. Raises FabricError."""
+        resized = self._lans.look()
+        if self._world is not None:
+            for vpc_id in {self._world.vpc_of_subnet(one).id for one in resized}:
+                self._plug_all(self._world, vpc_id)
+
+    @property
+    def lans(self) -> Mapping[str, Lan]:
+        """Subnet id -> the network of the host that it is bound to."""
+        return self._lans.by_subnet
 
     @property
     def whole(self) -> bool:
@@ -92,7 +128,7 @@ class Fabric:
         ]
         for name in changed:
             self._apply_ruleset(name, self._applied[name])
-        return changed
+        return changed + [lan.namespace for lan in self.lans.values() if lan.mend()]
 
     def counters(self, namespace: str) -> dict[str, int]:
         """Packets of every named counter in a namespace."""
@@ -103,6 +139,7 @@ class Fabric:
         for nft in self._nft.values():
             nft.close()
         self._nft.clear()
+        self._lans.close()
 
     # -- one VPC ---------------------------------------------------------------------------------------------------
 
@@ -119,9 +156,7 @@ class Fabric:
             self._links[vpc.id].read()
         if vpc.id in found.whole:
             router.lay_addresses(world, vpc)
-            links = self._links[vpc.id]
-            wanted = [plug.attachment(world, eni) for eni in world.interfaces_of_vpc(vpc.id)]
-            self._plug(world, vpc, links.names() - {one.link for one in wanted}, wanted)
+            self._plug_all(world, vpc.id)
         elif vpc.id in found.interfaces:
             self._replug(world, vpc, before or world, found.interfaces[vpc.id])
         if vpc.id in found.stopped:
@@ -129,6 +164,18 @@ class Fabric:
                 conntrack.forget(one, found.stopped[vpc.id])
         if vpc.id in found.whole | found.returns:
             self._apply_returns(world, vpc)
+            self._lans.answer(world, vpc.id)
+
+    def _plug_all(self, world: World, vpc_id: str) -> None:
+        vpc, links = world.vpc(vpc_id), self._links[vpc_id]
+        assert vpc is not None, "its links are there"
+        wanted = self._attachments(world, world.interfaces_of_vpc(vpc_id))
+        self._plug(world, vpc, links.names() - {one.link for one in wanted}, wanted)
+        self._lans.keep(world, vpc_id, wanted)
+
+    def _attachments(self, world: World, interfaces: Iterable[NetworkInterface]) -> list[plug.Attachment]:
+        found = (plug.attachment(world, eni, self._lans.sizes) for eni in interfaces)
+        return [one for one in found if one is not None]
 
     def _replug(self, world: World, vpc: Vpc, before: World, interface_ids: Collection[str]) -> None:
         """Look at some interfaces again."""
@@ -142,18 +189,22 @@ class Fabric:
         )
         if any(router.resolver(vpc) in eni.addresses for eni in (*old, *new)):
             router.lay_addresses(world, vpc)
-        wanted = [plug.attachment(world, eni) for eni in new]
+        wanted = self._attachments(world, new)
         # A link that changed hands is in both.
-        self._plug(world, vpc, {eni.link for eni in old} - {eni.link for eni in new}, wanted)
+        self._plug(world, vpc, {eni.link for eni in old} - {one.link for one in wanted}, wanted)
         if any(one.of_endpoint for one in wanted):
             self._apply_returns(world, vpc)
+            self._lans.answer(world, vpc.id)
 
     def _plug(self, world: World, vpc: Vpc, gone: Collection[str], wanted: Collection[plug.Attachment]) -> None:
         links = self._links[vpc.id]
+        places = {links.place(link) for link in (*gone, *(one.link for one in wanted))} if self.lans else set()
         left = links.change(gone, wanted, _peers(world, vpc.id))
         for one in wanted:
             if one.of_endpoint:
                 self._apply_ruleset(one.namespace, rules.compile_endpoint())
+        if self.lans:
+            self._lans.change(places, wanted)
         if left:
             self._remove(left - links.namespaces())
 

@@ -16,6 +16,8 @@ from typing import TypeVar
 from wicketgate.model import FabricError
 
 PINS = Path("/run/netns")
+HERE = ""
+"""In the place of a name: the namespace that the calling thread is in, the host's for netd."""
 
 CLONE_NEWNET = 0x40000000
 MS_BIND = 4096
@@ -78,6 +80,9 @@ def _is_pinned(pin: Path) -> bool:
 @contextmanager
 def entered(name: str) -> Iterator[None]:
     """Run the body with this thread, and whatever it starts, in the namespace. Raises FabricError."""
+    if name == HERE:
+        yield
+        return
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter(name)
@@ -85,6 +90,16 @@ def entered(name: str) -> Iterator[None]:
             yield
         finally:
             _check(_libc.setns(home, CLONE_NEWNET), "cannot return from a network namespace")
+    finally:
+        os.close(home)
+
+
+@contextmanager
+def path_here() -> Iterator[str]:
+    """A path by which ip(8), in whatever namespace, finds the one that the calling thread is in now."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/{os.getpid()}/fd/{home}"
     finally:
         os.close(home)
 

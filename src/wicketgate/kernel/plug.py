@@ -2,6 +2,8 @@
 
     <link>   in the VPC's namespace: a host route to each address; fe80::1, the router that IPv6 hosts know
     eth<n>   in the namespace of the instance or endpoint: the addresses, and a default route to the router
+    l-...    in its place for a machine that exists without us: in the namespace of the host's network that its subnet
+             is bound to (lan.py). Where the subnet is bound to none there is no link: what is for it goes to the void
 
 A link says in its alias what it is for and how it was configured, so that a process without memory neither takes it for
 another's nor does it all again. It is the last thing that is done to it, and taken back before anything else is.
@@ -10,11 +12,13 @@ another's nor does it all again. It is the last thing that is done to it, and ta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from wicketgate.kernel import conntrack, ip, netns, peering
+from wicketgate.kernel.lan import lan_namespace, link_of
+from wicketgate.kernel.lan_rules import LINK_ADDRESS
 from wicketgate.kernel.returns import make_all_local
 from wicketgate.kernel.router import VOID
 from wicketgate.kernel.rtnetlink import Routing
@@ -60,6 +64,13 @@ class Attachment:
     of_endpoint: bool
     checked: bool
     """Whether it sends under its own addresses alone."""
+    mtu: int = 0
+    """Bytes that the host's network carries at once; 0 for what is not on one."""
+
+    @property
+    def on_lan(self) -> bool:
+        """Whether it is a machine's on a network of the host."""
+        return self.mtu > 0
 
     @property
     def place(self) -> str:
@@ -69,7 +80,10 @@ class Attachment:
     @property
     def alias(self) -> str:
         """What the link carries as its alias in the kernel."""
-        told = repr((self.addresses, self.router, self.prefix_length, self.of_endpoint, self.checked))
+        told = repr(
+            (self.addresses, self.router, self.prefix_length, self.of_endpoint, self.checked)
+            + ((self.mtu,) if self.on_lan else ())
+        )
         return f"{self.place}|{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
     @property
@@ -83,22 +97,31 @@ class Attachment:
         return int(self.device.removeprefix("eth"))
 
 
-def attachment(world: World, eni: NetworkInterface) -> Attachment:
-    """How an interface of a World is to be plugged in."""
+def attachment(world: World, eni: NetworkInterface, lans: Mapping[str, int]) -> Attachment | None:
+    """How an interface of a World is to be plugged in; None for a machine that is on no network of the host.
+
+    `lans`: subnets that are bound to one, and the MTU there.
+    """
     subnet = world.subnet(eni.subnet_id)
     assert subnet is not None, "World.check has seen to it"
     endpoint = world.endpoint_of_interface(eni.id)
     instance = world.instance_of_interface(eni.id)
     owner = endpoint or instance
+    on_lan = instance is not None and instance.is_external
+    if on_lan and subnet.id not in lans:
+        return None
+    namespace = owner.id if owner is not None else eni.id.replace("eni-", "i-")
+    device = f"eth{eni.device_index if instance is not None and eni.attached_to else 0}"
     return Attachment(
         link=eni.link,
-        namespace=owner.id if owner is not None else eni.id.replace("eni-", "i-"),
-        device=f"eth{eni.device_index if instance is not None and eni.attached_to else 0}",
+        namespace=lan_namespace(subnet.id) if on_lan else namespace,
+        device=link_of(eni.id) if on_lan else device,
         addresses=eni.addresses,
         router=subnet.router_address or "",
         prefix_length=0 if subnet.network is None else subnet.network.prefixlen,
         of_endpoint=endpoint is not None,
         checked=endpoint is None and eni.source_dest_check,
+        mtu=lans[subnet.id] if on_lan else 0,
     )
 
 
@@ -120,6 +143,11 @@ class Links:
     def namespaces(self) -> set[str]:
         """The namespaces behind the links."""
         return {one.alias.partition("|")[0] for one in self._there.values()}
+
+    def place(self, link: str) -> tuple[str, str]:
+        """Namespace and device at the other end of a link; empty if nobody knows."""
+        namespace, _, device = self._place(link).partition("|")
+        return namespace, device
 
     def names(self) -> set[str]:
         """The links that are there."""
@@ -168,7 +196,7 @@ class Links:
     def _unplug(self, doomed: Collection[str], leaving: dict[str, frozenset[str]]) -> None:
         for link in doomed:
             namespace, _, device = self._place(link).partition("|")
-            if device not in ("", "eth0") and netns.exists(namespace):
+            if device.startswith("eth") and device != "eth0" and netns.exists(namespace):
                 _forget_rules(namespace, device)
         ip.delete_links(self.vpc_id, sorted(doomed))
         lines = [f"link set dev {link} alias {self._place(link)}|{CHANGING}" for link in leaving]
@@ -179,11 +207,14 @@ class Links:
             del self._there[link]
 
     def _plug(self, wanted: Collection[Attachment], kept: Collection[str]) -> None:
+        new = [one for one in wanted if one.link not in kept]
+        _prepare_lans([one for one in new if one.on_lan])
         lines = []
-        for one in wanted:
-            if one.link not in kept:
+        for one in new:
+            if not one.on_lan:
                 _prepare(one)
-                lines.append(f"link add name {one.link} type veth peer name {one.device} netns {one.namespace}")
+            how = f"mtu {one.mtu} address {LINK_ADDRESS}" if one.on_lan else ""
+            lines.append(f"link add name {one.link} {how} type veth peer name {one.device} {how} netns {one.namespace}")
         ip.batch(self.vpc_id, lines)
         lines = []
         for one in wanted:
@@ -193,11 +224,14 @@ class Links:
             # ARP requests under false addresses would fill the neighbour table, which the whole host shares.
             strict = {f"net/ipv4/conf/{one.link}/rp_filter": "1" if one.checked else "0"}
             ip.sysctl(self.vpc_id, {f"net/ipv6/conf/{one.link}/disable_ipv6": off, **quick, **strict})
-            ip.sysctl(one.namespace, {f"net/ipv6/conf/{one.device}/disable_ipv6": off})
+            if not one.on_lan:
+                ip.sysctl(one.namespace, {f"net/ipv6/conf/{one.device}/disable_ipv6": off})
             lines += _outside(one)
         ip.batch(self.vpc_id, lines)
         for one in wanted:
-            _configure(one)
+            if not one.on_lan:
+                _configure(one)
+        _configure_on_lans([one for one in wanted if one.on_lan])
         ip.batch(self.vpc_id, [f"link set dev {one.link} alias {one.alias}" for one in wanted])
         self._there |= {one.link: _as_link(one) for one in wanted}
 
@@ -222,9 +256,27 @@ def _prepare(one: Attachment) -> None:
         ip.batch(one.namespace, [f"link delete {one.device}"])
 
 
+def _prepare_lans(some: Collection[Attachment]) -> None:
+    """Make room for machines' links, which nobody but us makes there."""
+    for namespace in {one.namespace for one in some}:
+        there = {str(link["ifname"]) for link in ip.read(namespace, "link", "show")}
+        ip.delete_links(namespace, sorted(there & {one.device for one in some if one.namespace == namespace}))
+
+
+def _configure_on_lans(some: Collection[Attachment]) -> None:
+    for namespace in {one.namespace for one in some}:
+        ip.batch(namespace, [_up(one.device, one) for one in some if one.namespace == namespace])
+
+
+def _up(device: str, one: Attachment) -> str:
+    # Both ends of a machine's link have the same address, so nobody has to be asked for it, and the neighbour table,
+    # which the whole host shares, has no entry of it.
+    return f"link set dev {device} mtu {one.mtu} arp off up" if one.on_lan else f"link set dev {device} up"
+
+
 def _outside(one: Attachment) -> list[str]:
     """Commands for the router's side of a link."""
-    lines = [f"link set dev {one.link} up"]
+    lines = [_up(one.link, one)]
     if one.has_ipv6:
         lines.append(f"address replace {ROUTER6}/64 dev {one.link} nodad")
     return lines + [f"route replace {_host(address)} dev {one.link}" for address in one.addresses]

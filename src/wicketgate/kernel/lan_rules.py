@@ -1,0 +1,108 @@
+"""The ruleset of a lan namespace: which machine a frame is from, and nothing else. Who may talk to whom is decided
+behind it, by the groups, at a link of the machine's own.
+
+    netdev  in      ARP and neighbour discovery are for the namespace itself; IP that is for our link-layer address goes
+                    unchanged to the link of whom it gives as its source; everything else is dropped
+            absent  in the place of `in` while there is no device: what is for a machine is refused at once, by an
+                    answer under the machine's address
+    inet    hops    the namespace is no hop: what may go no further arrives
+            forward from machines' links to the device, nothing else
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from wicketgate.kernel.lan_device import LAN_DEVICE
+
+TABLE: Final = "wicketgate"
+LINK_ADDRESS: Final = "02:00:00:00:00:01"
+"""Of both ends of every machine's link: nobody else is on it."""
+PREFIX: Final = "l-"
+"""How the names of machines' links begin, on this side."""
+MOST_DEVICES: Final = 256
+"""Of one chain (NFT_NETDEVICE_MAX)."""
+STRANGERS: Final = "limit rate 20/second burst 50 packets"
+"""Solicitations of IPv6 by who is not registered, link-local addresses among them: of each sender the kernel makes an
+entry in the neighbour table, of which the whole host has one."""
+
+
+def table(members: Mapping[str, tuple[int, Iterable[str]]], *, present: bool) -> str:
+    """Commands that put the whole ruleset in force, in one transaction.
+
+    `members`: name of each machine's link here -> its index and the machine's addresses. `present`: whether the device
+    is there.
+    """
+    elements = [(address, index) for index, addresses in members.values() for address in addresses]
+    lines = [f"table {family} {TABLE}\ndelete table {family} {TABLE}" for family in ("netdev", "inet")]
+    lines += [f"table netdev {TABLE} {{", "counter strangers { }", "counter others { }"]
+    lines += _map("m4", "ipv4_addr", [one for one in elements if ":" not in one[0]])
+    lines += _map("m6", "ipv6_addr", [one for one in elements if ":" in one[0]])
+    lines += _inwards() if present else _absent(sorted(members))
+    return "\n".join([*lines, "}", _FORWARDING])
+
+
+def elements(gone: Mapping[str, int], new: Mapping[str, int]) -> str:
+    """Commands that take addresses, with the indexes of their links, out of the maps and put others in."""
+    lines = []
+    for verb, some in (("delete", gone), ("add", new)):
+        for name, wanted in (("m4", False), ("m6", True)):
+            pairs = [f"{address} : {index}" for address, index in some.items() if (":" in address) is wanted]
+            if pairs:
+                lines.append(f"{verb} element netdev {TABLE} {name} {{ {', '.join(pairs)} }}")
+    return "\n".join(lines)
+
+
+def _map(name: str, kind: str, pairs: list[tuple[str, int]]) -> list[str]:
+    # Indexes, not names: libnftables would look for the names in the wrong namespace.
+    filled = f"elements = {{ {', '.join(f'{address} : {index}' for address, index in pairs)} }};" if pairs else ""
+    return [f"map {name} {{ type {kind} : iface_index; {filled} }}"]
+
+
+def _inwards() -> list[str]:
+    solicitation = "ether type ip6 ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-solicit"
+    return [
+        "chain in {",
+        f'type filter hook ingress device "{LAN_DEVICE}" priority 0; policy drop;',
+        "ether type arp accept",
+        "ether type ip6 ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-advert accept",
+        f"{solicitation} ip6 saddr @m6 accept",
+        f"{solicitation} {STRANGERS} accept",
+        "meta pkttype != host counter name others drop",
+        f"ether type ip ether daddr set {LINK_ADDRESS} fwd to ip saddr map @m4",
+        f"ether type ip6 ether daddr set {LINK_ADDRESS} fwd to ip6 saddr map @m6",
+        "counter name strangers drop",
+        "}",
+    ]
+
+
+def _absent(links: list[str]) -> list[str]:
+    lines = []
+    for first in range(0, len(links), MOST_DEVICES):
+        lines += [
+            f"chain absent{first} {{",
+            f"type filter hook ingress devices = {{ {', '.join(links[first : first + MOST_DEVICES])} }} priority 0;",
+            "policy drop;",
+            "meta protocol ip reject with icmp type host-unreachable",
+            "meta protocol ip6 reject with icmpv6 type addr-unreachable",
+            "}",
+        ]
+    return lines
+
+
+_FORWARDING = f"""table inet {TABLE} {{
+chain hops {{
+type filter hook prerouting priority -300;
+iifname "{PREFIX}*" ip ttl 1 ip ttl set 2
+iifname "{PREFIX}*" ip6 hoplimit 1 ip6 hoplimit set 2
+}}
+chain forward {{
+type filter hook forward priority 0; policy drop;
+iifname "{PREFIX}*" oifname "{LAN_DEVICE}" accept
+}}
+chain input {{
+type filter hook input priority 0; policy drop;
+icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+}}
+}}"""
