@@ -24,7 +24,7 @@ ROOT = ("AKIAROOTROOTROOTROOT", "root/secret/for/tests/only/0000000000000")
 
 
 class Deployment:
-    """One `Serve` on 127.0.0.1:443 of the sandbox."""
+    """One `Serve` on port 443 of the sandbox."""
 
     def __init__(self, name: str, **settings):
         self.configuration = Configuration(
@@ -40,7 +40,7 @@ class Deployment:
     def start(self):
         """Start it; returns when it answers."""
         python, environment = readable()
-        listener = socket.create_server(("127.0.0.1", 443), backlog=1024)
+        listener = socket.create_server(("", 443), backlog=1024)  # a machine's own network leads here, too
         self.serve = Serve(
             configuration=self.configuration, listeners=[listener], python=python, environment=environment, root=ROOT
         )

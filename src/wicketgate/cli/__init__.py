@@ -14,6 +14,7 @@ VERBS = {
     "open-tunnel": "Open a tunnel through an endpoint: standard input and output, or a local port.",
     "ssh-config": "Print what makes plain `ssh i-...`, scp, rsync and editors work.",
     "proxy": "Push a key and open a tunnel: the ProxyCommand that ssh-config prints.",
+    "host-setup": "Let a machine without instance metadata take pushed SSH keys.",
     "machines": "Register machines that exist, one or a file of them; list them; forget them.",
     "env": "Print the environment that AWS's own clients need for a deployment.",
     "explain": "Say why a connection can, or cannot, be made, and what would help.",
