@@ -50,6 +50,10 @@ class Lans:
             for subnet_id in self._bindings.keys() - self.by_subnet.keys():
                 if world.subnet(subnet_id) is not None:
                     self._open(subnet_id)
+        if fresh:
+            for subnet_id, one in self.by_subnet.items():
+                if subnet_id in self._bindings:
+                    one.rebind(self._bindings[subnet_id])
         if not fresh:
             for subnet_id, one in self.by_subnet.items():
                 subnet = world.subnet(subnet_id)

@@ -105,7 +105,7 @@ class Lab:
         self.serve.start()
 
     def _served(self, listener: socket.socket, **settings: object) -> Serve:
-        own = {"state_directory": str(ROOT / "state"), "workers": self.workers}
+        own = {"state_directory": str(ROOT / "state"), "workers": self.workers, "links_file": ""}
         given = msgspec.structs.asdict(self.topology.configuration)
         configuration = msgspec.convert({**given, **own, **settings}, Configuration)
         python, environment = self._python

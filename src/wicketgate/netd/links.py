@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from wicketgate.kernel.lan import Binding, Mode
-from wicketgate.model import WicketgateError
+from wicketgate.model import WicketgateError, World
 from wicketgate.model.resources import AttachedNetwork
 
 MODES: Final = get_args(Mode)
@@ -81,6 +81,18 @@ class Links:
     def bindings(self) -> dict[str, Binding]:
         """Subnet id -> what it is bound to."""
         return {subnet: link.binding for subnet, link in self.by_subnet.items()}
+
+    def client_refusal(self, world: World, vpc_id: str, target: str) -> str | None:
+        """Why no client's address is preserved to a target, whatever the World says of its subnet; None if it may."""
+        eni = world.interface_at(vpc_id, target)
+        link = None if eni is None else self.by_subnet.get(eni.subnet_id)
+        if eni is None or link is None or link.return_path:
+            return None
+        instance = world.instance_of_interface(eni.id)
+        if instance is None or not instance.is_external:
+            return None
+        found = f"{target} does not send its replies through this gateway"
+        return f"{found}, so a client's address cannot be preserved to it"
 
 
 def read_links(path: Path | str) -> Links:

@@ -93,8 +93,11 @@ class Outside:
 
     def follow(self, world: World, bounds: Mapping[str, Bound]) -> None:
         """Watch what is registered in the bound subnets of this World. `bounds`: by subnet."""
+        bounds = {key: one for key, one in bounds.items() if world.subnet(key) is not None}
+        if world is self._world and bounds == self._bounds:
+            return
         before, self._world = self._world, world
-        known, self._bounds = self._bounds, {key: one for key, one in bounds.items() if world.subnet(key) is not None}
+        known, self._bounds = self._bounds, bounds
         if self._bounds or self._networks:
             came = self._follow_subnets(before)
             first = came or known.keys() != self._bounds.keys()

@@ -20,6 +20,7 @@ import msgspec
 from wicketgate import ipc
 from wicketgate.kernel.dial import dial
 from wicketgate.kernel.fabric import Fabric
+from wicketgate.kernel.neighbours import Tap, in_use
 from wicketgate.kernel.outlines import Happenings
 from wicketgate.model import CONNECTABLE_STATES, Endpoint, FabricError, World, WorldError
 from wicketgate.netd import asking, listeners
@@ -28,6 +29,9 @@ from wicketgate.netd.bootcopy import BootCopy
 from wicketgate.netd.callers import Callers
 from wicketgate.netd.counters import Counters
 from wicketgate.netd.feeding import Feeding
+from wicketgate.netd.links import Links, read_links
+from wicketgate.netd.outside import Outside
+from wicketgate.netd.registered import Bound
 from wicketgate.netd.reuse import UrlMemory
 from wicketgate.netd.revocation import Revocation
 from wicketgate.netd.slots import Slots
@@ -84,10 +88,13 @@ class Netd:
 
     config: NetdConfig
     world: World = field(default_factory=World)
-    fabric: Fabric = field(default_factory=Fabric)
+    fabric: Fabric = field(default_factory=lambda: Fabric(in_use=in_use))
     memory: UrlMemory = field(default_factory=UrlMemory)
     revocation: Revocation = field(default_factory=Revocation)
     copy: BootCopy = field(init=False)
+    links: Links = field(default_factory=Links)
+    """What subnets are bound to."""
+    outside: Outside = field(init=False)
     next_look: float | None = None
     """When to see whether the rules are still ours, of the monotonic clock; None before the first World."""
     ending: bool = False
@@ -105,6 +112,8 @@ class Netd:
         with selectors.DefaultSelector() as selector:
             self._listen_to_signals(selector)
             counters = self._counters(selector)
+            self.outside = self._outside(selector)
+            self._read_links()
             self._begin_from_copy(counters)
             self._listen_to_callers(selector, Slots(state / "slots"))
             self._listen_to_askers(selector, counters)
@@ -114,12 +123,15 @@ class Netd:
                 now = time.monotonic()
                 feeding.look(now)
                 looks = None if self.next_look is None else max(self.next_look - now, 0.0)
-                waits = (self.revocation.timeout(now), counters.timeout(now), feeding.timeout(now), looks)
+                timed = (self.revocation, counters, feeding, self.outside)
+                waits = (looks, *(one.timeout(now) for one in timed))
                 for key, _ in selector.select(min((one for one in waits if one is not None), default=None)):
                     key.data()
                 self.revocation.look_again(self.world, time.monotonic())
                 counters.write(time.monotonic())
                 self._look_after_rules(time.monotonic())
+                self.outside.look()
+            self.outside.close()
             counters.close()
         if held is not None:
             held.close()
@@ -136,6 +148,21 @@ class Netd:
     def _signalled(self, numbers: bytes) -> None:
         if signal.SIGTERM in numbers:
             self.ending = True
+        if signal.SIGHUP in numbers:
+            self._read_links()
+
+    def _read_links(self) -> None:
+        """Read the operator's file, at the start and after SIGHUP, and bind subnets as it says."""
+        found = read_links(self.config.links_file) if self.config.links_file else Links()
+        if found.problem:
+            # At the start it binds nothing; later on it changes nothing, so that a slip cuts nobody off.
+            _logger.error("links are not read: %s", found.problem)
+            return
+        self.links = found
+        try:
+            self.fabric.rebind(found.bindings)
+        except FabricError as error:
+            _logger.error("links cannot be bound, which is tried again: %s", error)
 
     def _listen_to_callers(self, selector: selectors.BaseSelector, slots: Slots) -> None:
         gateways = Callers(selector, partial(self._serve, slots=slots))
@@ -164,6 +191,23 @@ class Netd:
 
         file = Path(self.config.state_directory) / "rule-counters.json"
         return Counters(file, time.time(), watch=watch, unwatch=selector.unregister)
+
+    def _outside(self, selector: selectors.BaseSelector) -> Outside:
+        def watch(tap: Tap, read: Callable[[], None]) -> None:
+            selector.register(tap, selectors.EVENT_READ, read)
+
+        file = Path(self.config.observations) if self.config.observations else None
+        return Outside(file, watch=watch, unwatch=selector.unregister)
+
+    def _bounds(self) -> dict[str, Bound]:
+        """What subnets are bound to, and how that stands."""
+        lans = self.fabric.lans
+        return {
+            subnet: Bound(link, lans[subnet].problem, frozenset(lans[subnet].taken))
+            if subnet in lans
+            else Bound(link, "it is not set up")
+            for subnet, link in self.links.by_subnet.items()
+        }
 
     def _listen_to_askers(self, selector: selectors.BaseSelector, counters: Counters) -> None:
         try:
@@ -213,12 +257,13 @@ class Netd:
         self.world = world
         self.next_look = self.next_look or time.monotonic() + WATCH_SECONDS
         counters.follow(world)
+        self.outside.follow(world, self._bounds())
 
     def _put_back(self) -> str:
         """Enforce the World before again, after a failure half way; returns more words when even that fails."""
         # A fresh Fabric has no memory and so starts from what the kernel says.
         self.fabric.close()
-        self.fabric = Fabric()
+        self.fabric = Fabric(bindings=self.links.bindings, in_use=in_use)
         if self.next_look is None:
             return ""  # what an earlier netd left in the kernel is better than nothing
         try:
@@ -235,6 +280,7 @@ class Netd:
             if not self.fabric.whole:
                 self.fabric.apply(self.world)
                 _logger.warning("revision %d is put back", self.world.revision)
+            self.fabric.look()
             for namespace in self.fabric.mend():
                 _logger.warning("somebody else changed the rules in namespace %s: they are put back", namespace)
         except FabricError as error:
@@ -242,6 +288,7 @@ class Netd:
             self.next_look = now + TROUBLE_SECONDS
         else:
             self.next_look = now + WATCH_SECONDS
+        self.outside.follow(self.world, self._bounds())  # a link may have come or gone
 
     def _serve(self, gateway: socket.socket, *, slots: Slots) -> bool:
         """Answer one request; a worker that sends nonsense gets no answer. Returns whether it is still there."""
@@ -319,7 +366,12 @@ class Netd:
         """The address to connect from: the client's, or None for the endpoint's own. Raises _Refused."""
         if not endpoint.preserve_client_ip:
             return None
-        reason = client_refusal(self.world, endpoint, client_address, target)
+        vpc_id = self.world.vpc_of_subnet(endpoint.subnet_id).id
+        reason = (
+            client_refusal(self.world, endpoint, client_address, target)
+            or self.links.client_refusal(self.world, vpc_id, target)
+            or self.outside.refusal(vpc_id, target)
+        )
         if reason is None:
             return str(parse_address(client_address))
         if self.world.settings.unpreservable_client == "endpoint-address":
