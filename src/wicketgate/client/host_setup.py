@@ -122,16 +122,16 @@ _ABOUT: Final = """\
 #   2. makes the system user {user}, as which the key command runs: nobody else is to read the credential.
 #   3. writes
 #        {place}/wicketgate_keycommand.py    what sshd asks for keys
-#        {place}/undo                        what undoes all of this
-#        {place}/made                        what there was not before
-#        {files}/credential                 this machine's credential, for {user} alone
-#        {files}/ssh-root.pem, ca.pem       what keys and the server are checked by
-#        /etc/ssh/sshd_config.d/10-wicketgate.conf         AuthorizedKeysCommand and AuthorizedKeysCommandUser
+#        {place}/undo, made                  what undoes all of this, and what there was not before
+#        {files}/credential                       this machine's credential, for {user} alone
+#        {files}/ssh-root.pem, ca.pem             what keys and the server are checked by
+#        /etc/ssh/sshd_config.d/10-wicketgate.conf               AuthorizedKeysCommand and AuthorizedKeysCommandUser
 #   4. has sshd check its configuration (sshd -t), puts everything back if it does not take it, else has it reloaded.
 #
 # Keys that could log in before still can. The key command asks {server} over TLS,
 # checked by {trusted}, and waits at most 5 seconds. Run again it changes nothing.
 #
-# To undo it: sudo {place}/undo   (and `wicketgate host-setup {instance} --undo` ends the credential)
+# To undo it: sudo {place}/undo
+# To end the credential, too: wicketgate host-setup {instance} --undo
 #
 """
