@@ -9,6 +9,10 @@ ARGS ?=
 TIERS ?= tests/net tests/api tests/e2e
 SOAK_SECONDS ?= 600
 PYTHON = $(VENV)/bin/python
+# What runs on people's own machines, Windows and macOS included (docs/client.md).
+CLIENT = src/wicketgate/client \
+  $(patsubst %,src/wicketgate/cli/%.py,__init__ __main__ group quick tunnelling open_tunnel proxy ssh ssh_config env \
+  explain explain_proof explain_words reach lint check audit)
 BOOTSTRAP = scripts/bootstrap
 
 # Programs of Debian's sbin directories are used by ordinary users too.
@@ -53,6 +57,9 @@ check: ## format, lint, types, layers and unit tests: two minutes, no privileges
 	@$(VENV)/bin/ruff check --quiet src tests keycommand $(wildcard bench)
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/mypy --strict --no-error-summary keycommand/wicketgate_keycommand.py
+	@for platform in win32 darwin; do \
+	  $(VENV)/bin/mypy --platform $$platform --follow-imports=silent --no-error-summary $(CLIENT) || exit 1; \
+	done
 	@$(PYTHON) -m pytest -q tests/test_layers.py tests/unit $(ARGS)
 
 format: ## rewrite the sources in the project's format

@@ -85,22 +85,27 @@ class SocketEnd:
 @contextmanager
 def standard_streams() -> Iterator[tuple[Source, Sink]]:
     """Standard input and output as an end, for the time of the block."""
-    opened = pumped_streams(0, 1) if sys.platform == "win32" else polled_streams(0, 1)
+    if sys.platform == "win32":
+        opened = pumped_streams(0, 1)
+    else:
+        opened = polled_streams(0, 1)
     with opened as ends:
         yield ends
 
 
-@contextmanager
-def polled_streams(read_fd: int, write_fd: int) -> Iterator[tuple[Source, Sink]]:
-    """Two descriptors the system can wait on."""
-    before = {fd: os.get_blocking(fd) for fd in (read_fd, write_fd)}
-    try:
-        for fd in before:
-            os.set_blocking(fd, False)
-        yield Descriptor(read_fd), Descriptor(write_fd)
-    finally:
-        for fd, blocking in before.items():
-            os.set_blocking(fd, blocking)
+if sys.platform != "win32":
+
+    @contextmanager
+    def polled_streams(read_fd: int, write_fd: int) -> Iterator[tuple[Source, Sink]]:
+        """Two descriptors the system can wait on."""
+        before = {fd: os.get_blocking(fd) for fd in (read_fd, write_fd)}
+        try:
+            for fd in before:
+                os.set_blocking(fd, False)
+            yield Descriptor(read_fd), Descriptor(write_fd)
+        finally:
+            for fd, blocking in before.items():
+                os.set_blocking(fd, blocking)
 
 
 @contextmanager
