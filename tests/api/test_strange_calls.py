@@ -3,12 +3,14 @@
 import datetime
 import os
 import random
+from pathlib import Path
 
 import pytest
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.api.worlds import IMAGE, network_world
+from wicketgate import api
 from wicketgate.api.offers import offered
 
 CALLS = int(os.environ.get("WICKETGATE_STRANGE_CALLS", "250"))
@@ -138,15 +140,16 @@ class Strange:
 
 
 @pytest.mark.slow
-def test_strange_calls(deployment, ec2):
+def test_strange_calls(deployment, ec2, monkeypatch):
     """Every answer is success or a refusal with words: never a failure of ours, whatever is asked."""
     ids = [*network_world(ec2).ids.values(), "i-99999999999999999", "sg-99999999999999999", "vpc-1"]
     for rule in ec2.describe_security_group_rules()["SecurityGroupRules"][:5]:
         ids.append(rule["SecurityGroupRuleId"])
     strange = Strange(ids, SEED)
+    monkeypatch.setenv("AWS_DATA_PATH", str(Path(api.__file__).parent / "models"))  # where our own service's model is
     clients = {
         service: deployment.client(service, parameter_validation=False, read_timeout=30)
-        for service in ("ec2", "iam", "sts", "ec2-instance-connect", "cloudtrail")
+        for service in ("ec2", "iam", "sts", "ec2-instance-connect", "cloudtrail", "wicketgate")
     }
     actions = sorted({*offered(), ("cloudtrail", "LookupEvents")})
     outcomes = {"success": 0, "refused": 0}

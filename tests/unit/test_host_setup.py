@@ -123,9 +123,9 @@ def test_undo_where_nothing_is():
         (["--address", "a.test"], "expected IP[:PORT]"),
     ],
 )
-def test_a_wrong_command_line(words, said, capsys):
+def test_a_wrong_command_line(words, said, capfd):
     """In words, and before anything is asked of a deployment: there is none here."""
     environment = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "s", "AWS_REGION": "us-east-1"}
     environment |= {"AWS_ENDPOINT_URL": "https://127.0.0.1:1", "AWS_CONFIG_FILE": "/dev/null"}
     done = CliRunner().invoke(command, [*words, INSTANCE], env=environment)
-    assert said in done.output + capsys.readouterr().err
+    assert said in done.output + capfd.readouterr().err

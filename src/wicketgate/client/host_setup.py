@@ -122,7 +122,7 @@ _ABOUT: Final = """\
 #   2. makes the system user {user}, as which the key command runs: nobody else is to read the credential.
 #   3. writes
 #        {place}/wicketgate_keycommand.py    what sshd asks for keys
-#        {place}/undo, made                  what undoes all of this, and what there was not before
+#        {place}/undo, made                  what undoes it, and what there was not before
 #        {files}/credential                       this machine's credential, for {user} alone
 #        {files}/ssh-root.pem, ca.pem             what keys and the server are checked by
 #        /etc/ssh/sshd_config.d/10-wicketgate.conf               AuthorizedKeysCommand and AuthorizedKeysCommandUser
