@@ -19,7 +19,7 @@ BOOTSTRAP = scripts/bootstrap
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-net soak check format bench clean
+.PHONY: help lab test test-net soak check format bench deb clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -73,6 +73,10 @@ bench: ## measure the tunnel, the API and the security groups beside their peers
 	@$(PYTHON) bench/start.py
 	@$(PYTHON) bench/api.py $(ARGS)
 	@$(PYTHON) bench/rules.py $(ARGS)
+
+deb: ## build the Debian package of a gateway host in dist/
+	@$(BOOTSTRAP) dev $(VENV)
+	@packaging/build-deb $(PYTHON) dist
 
 clean: ## remove what the targets above made: environment, caches, build files
 	rm -rf $(VENV) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,12 +22,12 @@ ROWS: tuple[tuple[str, frozenset[str]], ...] = (
     ("explanation", frozenset({"explain"})),
     ("drivers", frozenset({"kernel", "audit", "ipc", "follow", "followers", "pki", "seal", "ssh_signer", "store"})),
     ("servers", frozenset({"netd", "gateway", "metadata", "api"})),
-    ("composition", frozenset({"client", "lab", "cli", "daemon", "units", "configuration"})),
+    ("composition", frozenset({"client", "lab", "cli", "daemon", "units", "install", "configuration"})),
 )
 """Top row first. A room imports only rooms of rows above its own."""
 
 SIDEWAYS = {
-    "cli": frozenset({"client", "lab", "daemon", "configuration"}),  # verbs start things
+    "cli": frozenset({"client", "lab", "daemon", "configuration", "install"}),  # verbs start things
     "follow": frozenset({"ipc"}),  # the same feed, in an event loop
     "followers": frozenset({"ipc"}),  # its other end
     "ssh_signer": frozenset({"pki"}),  # kept in the same vaults
@@ -36,6 +36,7 @@ SIDEWAYS = {
     "lab": frozenset({"daemon", "configuration"}),  # the lab is the same processes over a made-up network
     "daemon": frozenset({"configuration"}),
     "units": frozenset({"configuration"}),
+    "install": frozenset({"configuration"}),  # settings decide what is installed
 }
 """Imports within the last row: composition is its job. Elsewhere there are none."""
 

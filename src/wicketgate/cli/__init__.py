@@ -9,6 +9,9 @@ from __future__ import annotations
 import sys
 
 VERBS = {
+    "install": "Install on this host what runs under systemd, and start it.",
+    "upgrade": "Put this version in the place of the one that is installed, without cutting a tunnel.",
+    "uninstall": "Take away what install made.",
     "serve": "Serve the AWS APIs and endpoints on this host's network.",
     "ssh": "Log in to an instance through an endpoint, with a key made for this once.",
     "open-tunnel": "Open a tunnel through an endpoint: standard input and output, or a local port.",
@@ -27,7 +30,7 @@ VERBS = {
 }
 """Name and one line of help, so that `--help` imports no verb."""
 
-HOST_VERBS = frozenset({"serve", "rules", "lab"})
+HOST_VERBS = frozenset({"install", "upgrade", "uninstall", "serve", "rules", "lab"})
 """Verbs for the host that serves: Linux alone."""
 
 

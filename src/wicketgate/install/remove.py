@@ -1,0 +1,87 @@
+"""Taking an installation away: what the manifest lists, and what netd made in the kernel."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from wicketgate.install.carry import Site, hand_over
+from wicketgate.install.manifest import MANIFEST, Manifest, digest
+from wicketgate.install.plan import ETC, LINKS_FILE, ROOT_CREDENTIAL, SETTINGS_FILE
+from wicketgate.kernel import netns
+from wicketgate.kernel.fabric import OURS, Fabric
+from wicketgate.model import World
+
+KEPT: Final = (SETTINGS_FILE, LINKS_FILE, ROOT_CREDENTIAL)
+"""The operator's files, which only `purge` removes."""
+
+
+def remove_files(manifest: Manifest, site: Site, state: str, *, purge: bool) -> None:
+    """Remove links, files and directories that were made; say what is kept. Raises OSError."""
+    for path in manifest.links:
+        if not _below(path, state) and site.place(path).is_symlink():
+            _unlink(path, site)
+    for path, written in manifest.files.items():
+        place = site.place(path)
+        if path in KEPT or not place.is_file():
+            continue
+        if digest(place.read_text(encoding="utf-8", errors="replace")) == written:
+            _unlink(path, site)
+        else:
+            site.say(f"keep {path}: somebody has changed it since it was installed")
+    for path in sorted(manifest.directories, reverse=True):
+        if not _below(path, state) and not _below(path, ETC):
+            _remove_if_empty(path, site)
+    _remove_state(site, state, purge=purge)
+
+
+def _remove_state(site: Site, state: str, *, purge: bool) -> None:
+    if not site.dry_run:
+        site.place(MANIFEST).unlink(missing_ok=True)
+    for path in (state, ETC):
+        place = site.place(path)
+        if not place.exists():
+            continue
+        if purge:
+            site.say(f"remove {path} with all that is in it")
+            if not site.dry_run:
+                shutil.rmtree(place)
+        else:
+            # Its owners are removed, and the next users with their numbers must not get it.
+            site.say(f"keep {path}, which belongs to root now (--purge removes it)")
+            if not site.dry_run:
+                hand_over(place, site.owner("root", "root"))
+
+
+def remove_from_kernel(site: Site) -> None:
+    """Remove our network namespaces, with their links and rules; devices of the host go back first. Raises FabricError.
+
+    netd must not run any more.
+    """
+    ours = sorted(name for name in netns.names() if OURS.fullmatch(name))
+    for name in ours:
+        site.say(f"remove network namespace {name}")
+    if site.dry_run or not ours:
+        return
+    fabric = Fabric()
+    try:
+        fabric.apply(World())
+    finally:
+        fabric.close()
+
+
+def _below(path: str, directory: str) -> bool:
+    return Path(path).is_relative_to(directory)
+
+
+def _unlink(path: str, site: Site) -> None:
+    site.say(f"remove {path}")
+    if not site.dry_run:
+        site.place(path).unlink()
+
+
+def _remove_if_empty(path: str, site: Site) -> None:
+    place = site.place(path)
+    if place.is_dir() and not any(place.iterdir()) and not site.dry_run:
+        place.rmdir()
