@@ -10,13 +10,15 @@ import msgspec
 import pytest
 
 from tests.net.site import DEVICE, GATEWAY, GATEWAY_MAC, packet_socket, site, sysctl
-from tests.net.worlds import ENDPOINT, SUBNET, VPC
+from tests.net.test_netd import Process
+from tests.net.worlds import ENDPOINT, SUBNET, VPC, sg
 from wicketgate.kernel import ip, netns
 from wicketgate.kernel import neighbour_frames as frames
 from wicketgate.kernel.neighbours import in_use
-from wicketgate.model import Endpoint, Instance, NetworkInterface, Subnet, Vpc, World
+from wicketgate.kernel.netns import HERE
+from wicketgate.model import Endpoint, Instance, NetworkInterface, SecurityGroup, Subnet, Vpc, World
 from wicketgate.model.observed import Observations
-from wicketgate.model.resources import EXTERNAL_IMAGE
+from wicketgate.model.resources import EXTERNAL_IMAGE, AttachedNetwork
 from wicketgate.netd import hosts, outside, reports, segment
 from wicketgate.netd.links import Link
 from wicketgate.netd.outside import Outside
@@ -24,6 +26,7 @@ from wicketgate.netd.registered import Bound
 
 M1, M2, M3 = "02:00:00:00:00:11", "02:00:00:00:00:12", "02:00:00:00:00:13"
 OURS, OURS6, ROUTER = "10.9.0.250", "fd09::250", "10.9.0.1"
+GROUP = SecurityGroup(id=sg("all"), vpc_id=VPC, name="all")
 LINK = Link(subnet=SUBNET, mode="bridge", device="br0")
 RETURNING = Link(subnet=SUBNET, mode="bridge", device="br0", return_path=True)
 
@@ -31,9 +34,14 @@ RETURNING = Link(subnet=SUBNET, mode="bridge", device="br0", return_path=True)
 def made(*machines, revision=1):
     """A World with an endpoint, and a machine for each (number, addresses)."""
     endpoint = NetworkInterface(
-        id="eni-00000000000000250", subnet_id=SUBNET, private_ip_address=OURS, ipv6_addresses=(OURS6,), group_ids=(),
-        link="endpoint", interface_type="ec2_instance_connect_endpoint",
-    )  # fmt: skip
+        id="eni-00000000000000250",
+        subnet_id=SUBNET,
+        private_ip_address=OURS,
+        ipv6_addresses=(OURS6,),
+        group_ids=(GROUP.id,),
+        link="endpoint",
+        interface_type="ec2_instance_connect_endpoint",
+    )
     interfaces = [
         NetworkInterface(
             id=f"eni-{number:017}",
@@ -41,7 +49,7 @@ def made(*machines, revision=1):
             private_ip_address=four[0] if four else "",
             secondary_ip_addresses=tuple(four[1:]),
             ipv6_addresses=tuple(one for one in addresses if ":" in one),
-            group_ids=(),
+            group_ids=(GROUP.id,),
             link=f"m{number}",
         )
         for number, *addresses in machines
@@ -51,6 +59,7 @@ def made(*machines, revision=1):
         revision=revision,
         vpcs=(Vpc(id=VPC, cidr_block="10.9.0.0/16", ipv6_cidr_blocks=("fd09::/56",)),),
         subnets=(Subnet(id=SUBNET, vpc_id=VPC, cidr_block="10.9.0.0/24", ipv6_cidr_block="fd09::/64"),),
+        groups=(GROUP,),
         interfaces=(endpoint, *interfaces),
         instances=tuple(
             Instance(id=f"i-{number:017}", interface_id=f"eni-{number:017}", image_id=EXTERNAL_IMAGE)
@@ -410,3 +419,63 @@ def test_nothing_bound_costs_nothing(tmp_path):
         assert running.outside.timeout(time.monotonic()) is None
     finally:
         running.close()
+
+
+# -- netd itself -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bound_netd(tmp_path, fabric):
+    """A netd whose subnet is bound to a bridge of this host with two machines on it; `fabric` cleans up."""
+    ip.batch(HERE, ["link add br-out type bridge", "link set br-out up", "link set lo up"])
+    for name, mac, address in (("one", M1, "10.9.0.11/24"), ("two", M2, "10.9.0.12/24")):
+        netns.create(f"site-{name}")
+        ip.batch(HERE, [f"link add p-{name} type veth peer name eth0 netns site-{name}"])
+        ip.batch(HERE, [f"link set p-{name} master br-out up"])
+        lines = [f"link set eth0 address {mac}", "link set eth0 up", f"addr add {address} dev eth0"]
+        ip.batch(f"site-{name}", lines)
+    links = tmp_path / "links.toml"
+    links.write_text(f'[[link]]\nsubnet = "{SUBNET}"\nmode = "bridge"\ndevice = "br-out"\nreturn_path = true\n')
+    links.chmod(0o644)
+    told = tmp_path / "observations.json"
+    running = Process(tmp_path, tmp_path / "log", links_file=str(links), observations=str(told))
+    yield running, told
+    running.stop()
+    ip.delete_links(HERE, ["br-out"])
+    for name in ("one", "two"):
+        netns.delete(f"site-{name}")
+
+
+def _told(file, check, seconds=10):
+    until = time.monotonic() + seconds
+    while True:
+        found = msgspec.json.decode(file.read_bytes(), type=Observations) if file.exists() else Observations()
+        if check(found) or time.monotonic() > until:
+            return found
+        time.sleep(0.05)
+
+
+def test_netd_tells_and_refuses(bound_netd):
+    """A machine is found; an endpoint whose address somebody has is refused in words, and is there when it is free; a
+    client's address is not preserved to a machine that replies elsewhere."""
+    running, file = bound_netd
+    machine = (11, "10.9.0.11")
+    without = msgspec.structs.replace(made(machine), endpoints=(), interfaces=made(machine).interfaces[1:])
+    assert running.apply(without) == 1
+    name = f"i-{11:017}"
+    assert _told(file, lambda told: name in told.machines).machines[name].reachable
+    ip.batch("site-two", [f"addr add {OURS}/24 dev eth0"])
+    with pytest.raises(RuntimeError, match=f"{OURS}.*{M2}"):
+        running.apply(made(machine, revision=2))
+    ip.batch("site-two", [f"addr delete {OURS}/24 dev eth0"])
+    assert running.apply(made(machine, revision=3)) == 3
+    ip.batch("site-one", ["route add default via 10.9.0.12 dev eth0"])
+    stray = "10.9.0.11 does not send its replies through this gateway"
+    assert _told(file, lambda told: told.machines[name].note != "").machines[name].note == stray
+    kept = msgspec.structs.replace(made(machine).endpoints[0], preserve_client_ip=True)
+    attached = made(machine).subnets[0]
+    attached = msgspec.structs.replace(attached, attached=AttachedNetwork(mode="bridge", return_path=True))
+    running.apply(msgspec.structs.replace(made(machine, revision=4), endpoints=(kept,), subnets=(attached,)))
+    reply, descriptors = running.dial(address="10.9.0.11")
+    assert (reply.refused, descriptors) == ("client-address", [])
+    assert reply.message == f"{stray}, as a probe has found, so a client's address cannot be preserved to it"

@@ -293,8 +293,10 @@ class Outside:
     # -- telling -------------------------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        problems = {key: (self._bounds[key].problem, one.segment.problem) for key, one in self._networks.items()}
-        subnets = {key: self._bounds[key].link.attached("; ".join(filter(None, two))) for key, two in problems.items()}
+        subnets = {}
+        for key, network in self._networks.items():
+            bound, claims = self._bounds[key], network.segment.problem
+            subnets[key] = bound.link.attached("; ".join(bound.troubles + ([claims] if claims else [])))
         self._report.follow(self._world.revision, subnets)
         now = _now().clock
         for network in self._networks.values():

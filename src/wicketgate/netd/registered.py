@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from wicketgate.model import Subnet, World
@@ -22,8 +22,14 @@ class Bound:
     link: Link
     problem: str = ""
     """Why the network cannot be used; empty when it can."""
-    taken: frozenset[str] = frozenset()
-    """Addresses that are not answered for, because somebody else had them."""
+    taken: Mapping[str, str] = field(default_factory=dict)
+    """Addresses that are not answered for, because somebody else had them -> his link-layer address."""
+
+    @property
+    def troubles(self) -> list[str]:
+        """All that is wrong, in words."""
+        taken = [f"{address} is not answered for: {mac} has it" for address, mac in sorted(self.taken.items())]
+        return [self.problem, *taken] if self.problem else taken
 
 
 def watched(world: World, instance_id: str, subnet_ids: Collection[str]) -> dict[tuple[str, str], bool]:
@@ -48,8 +54,9 @@ def answered(world: World, subnet: Subnet, bound: Bound) -> dict[str, str]:
         if eni is not None and eni.subnet_id == subnet.id:
             found.update(dict.fromkeys(eni.addresses, endpoint.id))
     if bound.link.return_path and bound.link.mode != "routed":
-        router = (subnet.router_address, ROUTER6 if subnet.ipv6_cidr_block else None)
-        found.update({one: f"the router of {subnet.id}" for one in router if one is not None})
+        four, six = subnet.router_address, subnet.ipv6_network
+        router = [*([] if four is None else [four]), *([] if six is None else [str(six[1]), ROUTER6])]
+        found.update(dict.fromkeys(router, f"the router of {subnet.id}"))
     return {address: owner for address, owner in found.items() if address not in bound.taken}
 
 

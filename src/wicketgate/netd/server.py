@@ -203,7 +203,7 @@ class Netd:
         """What subnets are bound to, and how that stands."""
         lans = self.fabric.lans
         return {
-            subnet: Bound(link, lans[subnet].problem, frozenset(lans[subnet].taken))
+            subnet: Bound(link, lans[subnet].problem, dict(lans[subnet].taken))
             if subnet in lans
             else Bound(link, "it is not set up")
             for subnet, link in self.links.by_subnet.items()
