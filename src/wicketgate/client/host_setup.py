@@ -129,7 +129,7 @@ _ABOUT: Final = """\
 #   4. has sshd check its configuration (sshd -t), puts everything back if it does not take it, else has it reloaded.
 #
 # Keys that could log in before still can. The key command asks {server} over TLS,
-# checked by {trusted}, and waits at most 5 seconds. Run again it changes nothing.
+# checked by {trusted}, for at most 5 seconds a key. Run again it changes nothing.
 #
 # To undo it: sudo {place}/undo
 # To end the credential, too: wicketgate host-setup {instance} --undo
