@@ -30,10 +30,10 @@ from wicketgate.tunnel.dial import DialReply, DialRequest
 class Process:
     """A netd of its own, with our ends of its sockets."""
 
-    def __init__(self, directory, log=None):
+    def __init__(self, directory, log=None, **more):
         self.feed, feed = socket.socketpair()
         self.gateway, gateway = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        config = {"feed_fd": feed.fileno(), "gateway_fds": [gateway.fileno()], "state_directory": str(directory)}
+        config = {"feed_fd": feed.fileno(), "gateway_fds": [gateway.fileno()], "state_directory": str(directory)} | more
         command = [sys.executable, "-m", "wicketgate.netd", json.dumps(config)]
         with Path(log or os.devnull).open("ab") as said:
             inherited = [feed.fileno(), gateway.fileno()]

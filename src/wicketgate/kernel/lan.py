@@ -22,7 +22,7 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from wicketgate.kernel import devices, ip, lan_device, lan_rules, netns
+from wicketgate.kernel import devices, ip, lan_device, lan_rules, neighbour_frames, netns
 from wicketgate.kernel.devices import Device
 from wicketgate.kernel.lan_device import LAN_DEVICE, Binding, LinkProblem, Mode, lan_namespace
 from wicketgate.kernel.nftables import Nftables
@@ -208,8 +208,11 @@ class Lan:
         for address, mac in self.taken.items():
             _logger.error("%s of %s is not answered for: %s has it", address, self.subnet_id, mac)
         wanted = self._wanted - self.taken.keys()
-        ip.batch(self.namespace, _answers(self._answered - wanted, wanted - self._answered))
+        new = wanted - self._answered
+        ip.batch(self.namespace, _answers(self._answered - wanted, new))
         self._answered = wanted
+        if self._device is not None and self.binding.mode != "routed":
+            _announce(self.namespace, self._device.mac, new)
         if self.binding.mode == "routed":
             lan_device.lay_host_routes(self.binding, [one for one in sorted(wanted) if not one.startswith("fe80:")])
 
@@ -331,5 +334,22 @@ def _answers(gone: Iterable[str], new: Iterable[str]) -> list[str]:
     for one in sorted(new):
         # Without a route to it by another device the kernel answers for no address of IPv4. (It stays there after.)
         lines += [] if ":" in one else [f"route replace {_host(one)} dev {VOID[0]}"]
-        lines.append(f"neigh add proxy {one} dev {LAN_DEVICE}")
+        lines.append(f"neigh add proxy {one} dev {LAN_DEVICE}{' router' if one.startswith('fe80:') else ''}")
     return lines
+
+
+def _announce(namespace: str, mac: str, addresses: Iterable[str]) -> None:
+    """Tell who remembers another link-layer address of ours, such as that of a NIC that was replaced (RFC 5227, 2.3;
+    RFC 4861, 7.2.6). Raises FabricError."""
+    frames = [
+        neighbour_frames.advertisement(mac, one) if ":" in one else neighbour_frames.arp_request(mac, one, one)
+        for one in sorted(addresses)
+        if not one.startswith("fe80:")  # it would say that this is no router
+    ]
+    try:
+        with netns.entered(namespace), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as packets:
+            packets.bind((LAN_DEVICE, 0))
+            for frame in frames:
+                packets.send(frame)
+    except OSError as error:
+        raise FabricError(f"addresses cannot be announced in namespace {namespace}: {error.strerror}") from error
