@@ -38,6 +38,9 @@ class Reach:
     """Name of a machine -> id of the instance that it is registered as."""
     endpoint: dict[str, object] = field(default_factory=dict)
     """As DescribeInstanceConnectEndpoints has it."""
+    before: dict[str, str] = field(default_factory=dict)
+    """What was configured on the machines before they were registered."""
+    _client: object = None
     _undo: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -59,15 +62,18 @@ class Reach:
 
     def ec2(self, action, **parameters):
         """One call as the account's root user, from the office."""
-        environment = self.lab.environment(BUILDER)
-        key = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
-        session = boto3.session.Session(*key, region_name=environment["AWS_REGION"])
-        place = {"endpoint_url": environment["AWS_ENDPOINT_URL"], "verify": environment["AWS_CA_BUNDLE"]}
+        if self._client is None:  # 0.2 s each
+            environment = self.lab.environment(BUILDER)
+            key = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+            session = boto3.session.Session(*key, region_name=environment["AWS_REGION"])
+            place = {"endpoint_url": environment["AWS_ENDPOINT_URL"], "verify": environment["AWS_CA_BUNDLE"]}
+            self._client = session.client("ec2", **place)
         with netns.entered(CLIENT):
-            return getattr(session.client("ec2", **place), action)(**parameters)
+            return getattr(self._client, action)(**parameters)
 
     def register(self):
         """Make a VPC, bind its subnet to the site's bridge, register all machines, and make an endpoint there."""
+        self.before = self.site.configuration()
         vpc = self.ec2("create_vpc", CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
         self._undo.callback(self.ec2, "delete_vpc", VpcId=vpc)
         self.subnet = self.ec2("create_subnet", VpcId=vpc, CidrBlock=CIDR)["Subnet"]["SubnetId"]
@@ -82,10 +88,9 @@ class Reach:
             self.ec2, "revoke_security_group_ingress", GroupId=self.groups["machines"], IpPermissions=[peer]
         )
         self._bind()
-        self._undo.callback(self._until, self._forgotten)
+        self._undo.callback(self._forget_machines)
         for host in self.hosts:
             self.ids[host.name] = self._register(host)
-            self._undo.callback(self.ec2, "terminate_instances", InstanceIds=[self.ids[host.name]])
         self._make_endpoint()
 
     def _bind(self):
@@ -118,10 +123,16 @@ class Reach:
         )
         return made["Instances"][0]["InstanceId"]
 
-    def _forgotten(self):
-        """Whether all instances are gone."""
-        found = self.ec2("describe_instances", InstanceIds=list(self.ids.values()))["Reservations"]
-        return all(one["State"]["Name"] == "terminated" for each in found for one in each["Instances"])
+    def _forget_machines(self):
+        """Terminate all instances; returns when they are gone."""
+        if self.ids:
+            ids = list(self.ids.values())
+            self.ec2("terminate_instances", InstanceIds=ids)
+            self._until(lambda: self._states(ids) == {"terminated"})
+
+    def _states(self, ids):
+        found = self.ec2("describe_instances", InstanceIds=ids)["Reservations"]
+        return {one["State"]["Name"] for each in found for one in each["Instances"]}
 
     def _make_endpoint(self):
         made = self.ec2(

@@ -113,6 +113,17 @@ class Host:
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout
 
+    def configuration(self):
+        """Its links with addresses, routes of both families, and rules, as text."""
+        commands = (
+            "ip address",
+            "ip route show table all",
+            "ip -6 route show table all",
+            "ip rule",
+            "nft list ruleset",
+        )
+        return "\n".join(self.run(*command.split()) for command in commands)
+
     def listens(self, port):
         """Whether something listens on a TCP port."""
         return bool(self.run("ss", "-Hltn", "sport", "=", f":{port}").strip())
@@ -234,12 +245,17 @@ class Site:
         for host in (*self.hosts, self.archive, self.router):
             ip("netns", "add", host.namespace)
             ip("link", "set", "lo", "up", namespace=host.namespace)
+            host.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")  # link-local addresses at once, for good
             ip("link", "add", f"s-{host.name}", "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
             ip("link", "set", f"s-{host.name}", "master", BRIDGE, "up")
             ip("address", "add", f"{host.address}/24", "dev", "eth0", namespace=host.namespace)
             ip("link", "set", "eth0", "up", namespace=host.namespace)
             if host is not self.router:
                 ip("route", "add", "default", "via", ROUTER, namespace=host.namespace)
+
+    def configuration(self):
+        """Name -> what is configured on each of them: links, addresses, routes, nftables' rules."""
+        return {host.name: host.configuration() for host in (*self.hosts, self.archive, self.router)}
 
     def serve_archive(self):
         """An HTTP server that tells who asks, on the host that is no machine of ours."""
