@@ -29,7 +29,8 @@ def test_a_client_that_is_gone_already(tmp_path):
         transport = await made
         transport.abort()
         await asyncio.sleep(0.05)
-        await asyncio.wait_for(handover.hand_on(str(tmp_path / "none"), transport, "192.0.2.7", "", b""), 5)
+        client = handover.ClientSide(transport)
+        await asyncio.wait_for(handover.hand_on(client, str(tmp_path / "none"), "192.0.2.7", "", b""), 5)
 
     uvloop.run(scenario())
 

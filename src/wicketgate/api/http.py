@@ -89,6 +89,7 @@ class Connection(asyncio.Protocol):
         self._stall_seconds = stall_seconds
         self._transport: asyncio.Transport | None = None
         self._preamble = b""
+        self._ended = False
         self._peer: Peer | None = None
         self._parser: Any = None
         self._timer: asyncio.TimerHandle | None = None
@@ -140,6 +141,11 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         self._transport = None
         self._writable.set()
+
+    def eof_received(self) -> bool:
+        """Nothing more is asked: what was is answered, and the connection closed. Returns whether it stays open."""
+        self._ended = True
+        return self._task is not None
 
     def pause_writing(self) -> None:
         """The client is slow to take its answer."""
@@ -271,7 +277,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        keep_alive = keep_alive and not self._more
+        keep_alive = keep_alive and not self._more and not self._ended
         self._write(reply, keep_alive=keep_alive, with_body=request.method != "HEAD")
         await self._taken(transport)
         self._task = None

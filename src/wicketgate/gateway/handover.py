@@ -23,6 +23,10 @@ MAX_PER_SOURCE: Final = 128
 """Of one worker, from one IPv4 address or one IPv6 /64: nobody alone keeps the others from the APIs."""
 
 
+QUIET_SECONDS: Final = 1.0
+"""A client from which so long nothing came is not in the middle of a request."""
+
+
 class Places:
     """Who has how many of the connections that are handed on."""
 
@@ -85,20 +89,31 @@ class ClientSide(_Side):
         super().__init__()
         self.transport = transport
         self.lost = asyncio.Event()
+        self._heard = asyncio.get_running_loop().time()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        super().data_received(data)
+
+    def end_when_answered(self) -> None:
+        """Have the API process close the connection after what was asked on it, unless something just came."""
+        quiet = asyncio.get_running_loop().time() - self._heard
+        if quiet >= QUIET_SECONDS and self.other is not None and self.other.transport is not None:
+            self.other.transport.write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.lost.set()
 
 
-async def hand_on(path: str, transport: Any, source_ip: str, tls_version: str, data: bytes) -> None:
+async def hand_on(client: ClientSide, path: str, source_ip: str, tls_version: str, data: bytes) -> None:
     """Carry a client's connection, whose first bytes were `data`, to the API process, until either side ends it.
 
     The client's transport is paused when this is called. Raises OSError when the API process cannot be reached.
     """
+    transport = client.transport
     if transport.is_closing():  # nobody would tell us of its end any more
         return
-    client = ClientSide(transport)
     transport.set_protocol(client)
     loop = asyncio.get_running_loop()
     api_transport, api = await loop.create_unix_connection(_Side, path)

@@ -75,6 +75,7 @@ class Gateway:
         self.head_timeout = head_timeout
         self._api_socket = api_socket
         self._api_places = handover.Places()
+        self._handed_on: set[handover.ClientSide] = set()
         self._admit = admit
         self._tls = tls
         self._listeners: list[socket.socket] = []
@@ -144,7 +145,9 @@ class Gateway:
         """Accept no more, and return when the last connection has ended by itself."""
         self._draining = True
         self._accept_no_more()
-        while self._tunnels or self._strangers or self._tasks:  # noqa: ASYNC110  # it lasts hours, and ends in many places
+        while self._tunnels or self._strangers or self._tasks:
+            for client in self._handed_on:
+                client.end_when_answered()
             await asyncio.sleep(_DRAIN_SECONDS)
 
     def renew_tls(self, tls: ssl.SSLContext) -> None:
@@ -261,12 +264,15 @@ class Gateway:
         transport = connection.transport
         secured = transport.get_extra_info("ssl_object")
         version = (secured.version() or "") if secured is not None else ""
+        client = handover.ClientSide(transport)
+        self._handed_on.add(client)
         try:
-            await handover.hand_on(self._api_socket, transport, connection.source_ip, version, data)
+            await handover.hand_on(client, self._api_socket, connection.source_ip, version, data)
         except OSError as error:
             _logger.error("the API process cannot be reached: %s", error)
             connection.refuse_bare(503)
         finally:
+            self._handed_on.discard(client)
             self._api_places.give_back(connection.source_ip)
 
     def decide(self, connection: HeadProtocol, request: Head, early: bytes) -> None:
