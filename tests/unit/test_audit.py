@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import resource
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -361,3 +363,72 @@ def test_inherited_descriptor(tmp_path: Path):
     assert len(path.read_text().splitlines()) == 1
     with pytest.raises(AuditError, match="O_APPEND"):
         AuditLog(path, descriptor=os.open(path, os.O_RDWR)).start()
+
+
+def test_reopened_under_load(tmp_path: Path):
+    """Renamed and reopened while lines come: each stands in one of the files, once."""
+    path = tmp_path / "gateway.jsonl"
+    log = AuditLog(path)
+    log.start()
+    written = threading.Semaphore(0)
+    for number in range(300):
+        log.append(opened(f"r-{number}"), lambda _failed: written.release())
+        if number in (100, 200):
+            while not path.exists():
+                time.sleep(0.001)
+            path.rename(tmp_path / f"gateway.jsonl-2026112{number // 100}")
+            log.reopen()
+        if number == 250:
+            log.reopen()  # of a file that was not renamed: nothing happens
+    for _ in range(300):
+        assert written.acquire(timeout=5)
+    log.stop()
+    files = sorted(tmp_path.iterdir(), key=lambda file: (file == path, file))
+    ids = [json.loads(text)["requestID"] for file in files for text in file.read_text().splitlines()]
+    assert ids == [f"r-{number}" for number in range(300)]
+    assert len(files) == 3
+
+
+def test_tunnels_left_open_in_renamed_files(tmp_path: Path):
+    """A start writes the close lines of tunnels that were opened before the file was renamed, dated, or packed."""
+    path = tmp_path / "gateway.jsonl"
+    old = tmp_path / "gateway.jsonl-20261120.gz"
+    old.write_bytes(gzip.compress(line(opened("packed")) + line(opened("ended"))))
+    (tmp_path / "gateway.jsonl-20261121").write_bytes(line(ended(opened("ended"))) + line(opened("dated")))
+    path.write_bytes(line(opened("present")))
+    path.chmod(0o600)
+    log = AuditLog(path)
+    assert log.start().closed == ("packed", "dated", "present")
+    log.stop()
+    log = AuditLog(path)
+    assert log.start().closed == ()
+    log.stop()
+
+
+def test_shared_with_the_group(tmp_path: Path):
+    """A shared file is made readable for its group, and refused if others may read it."""
+    path = tmp_path / "gateway.jsonl"
+    log = AuditLog(path, shared=True)
+    log.start()
+    log.stop()
+    assert path.stat().st_mode & 0o777 == 0o640
+    path.chmod(0o644)
+    with pytest.raises(AuditError, match="run: chmod 640"):
+        AuditLog(path, shared=True).start()
+    path.chmod(0o640)
+    with pytest.raises(AuditError, match="run: chmod 600"):
+        AuditLog(path).start()
+
+
+def test_a_file_that_cannot_be_opened_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """The one before is written to, and it is said; no line is lost."""
+    path = tmp_path / "gateway.jsonl"
+    log = AuditLog(path)
+    log.start()
+    before = path.rename(tmp_path / "gateway.jsonl-20261121")
+    path.mkdir()
+    log.reopen()
+    log.append(opened("kept"))
+    log.stop()
+    assert "kept" in before.read_text()
+    assert "cannot be opened anew, so the one before is written to" in caplog.text

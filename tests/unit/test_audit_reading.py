@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wicketgate.audit import AuditError
-from wicketgate.audit.reading import BLOCK, SLACK, audit_files, events, follow, seconds_of, sizes_of, text_in
+from wicketgate.audit.reading import (
+    BLOCK,
+    SLACK,
+    AuditDirectories,
+    audit_files,
+    events,
+    follow,
+    seconds_of,
+    sizes_of,
+    text_in,
+)
 
 START = 1_769_903_999
 
@@ -180,3 +191,41 @@ def test_text_in_finds_ids_and_arns():
     assert text_in(value, "sg-1")
     assert text_in(value, "arn:aws:ec2:us-east-1:1:instance/i-1")
     assert not text_in(value, "g-1")
+
+
+def test_rotated_by_date_and_packed(tmp_path):
+    """Files that logrotate dated and packed are one sequence with the present one, both ways and within bounds."""
+    for day, name in enumerate(("a.jsonl-20260131", "a.jsonl-20260201", "a.jsonl")):
+        write(tmp_path / name, (day * 86_400, f"{day} early"), (day * 86_400 + 60, f"{day} late"))
+        os.utime(tmp_path / name, (START + day * 86_400 + 60,) * 2)
+    first = tmp_path / "a.jsonl-20260131"
+    packed = tmp_path / "a.jsonl-20260131.gz"
+    packed.write_bytes(gzip.compress(first.read_bytes()))
+    first.unlink()
+    files = audit_files(tmp_path)
+    assert len(files) == 3
+    everything = [f"{day} {when}" for day in range(3) for when in ("early", "late")]
+    assert ids(events(files)) == everything
+    assert ids(events(files, newest=True)) == everything[::-1]
+    assert ids(events(files, sizes=sizes_of(files))) == everything
+    assert ids(events(files, since=START + 86_400, until=START + 86_500)) == everything[2:4]
+    packed.write_bytes(packed.read_bytes()[:-5])
+    with pytest.raises(AuditError, match="Not a whole gzip file"):
+        list(events(files))
+
+
+def test_only_own_files_of_a_directory(tmp_path):
+    """Of what stands in another process's directory its own files are shown: no link, no pipe, no second name."""
+    good, other = tmp_path / "gateway-a0.jsonl", tmp_path / "secret"
+    good.write_bytes(b"")
+    other.write_bytes(b"")
+    (tmp_path / "link.jsonl").symlink_to(other)
+    (tmp_path / "second.jsonl").hardlink_to(other)
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    found = AuditDirectories(tmp_path)
+    assert list(found) == [good]
+    rotated = good.rename(tmp_path / "gateway-a0.jsonl-20261126")
+    assert list(found) == [rotated]
+    for name in ("link.jsonl", "pipe.jsonl"):
+        with pytest.raises(AuditError, match=name):
+            list(events([tmp_path / name]))
