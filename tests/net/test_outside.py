@@ -202,7 +202,9 @@ def test_an_address_stolen_while_its_owner_stays(there, loop, caplog):
     loop.wait(up)
     there.machine("m2", 0x12, "10.9.0.11/24")
     with packet_socket("site-m2", "eth0") as thief:
-        thief.send(frames.arp_request(M2, "10.9.0.11", "10.9.0.11"))
+        for _ in range(3):  # a port of a bridge that is just up may lose what comes first
+            thief.send(frames.arp_request(M2, "10.9.0.11", "10.9.0.11"))
+            loop.run(0.3)
         found = loop.wait(lambda one: "two hosts" in one.note)
         assert found.note == f"10.9.0.11 is claimed by two hosts: {M1} and {M2}"
         loop.run(0.6)
@@ -226,7 +228,10 @@ def test_an_endpoints_address_is_taken_later(there, loop, caplog):
     loop.wait(up)
     there.ip("m2", f"addr add {OURS}/24 dev eth0")
     with packet_socket("site-m2", "eth0") as other:
-        other.send(frames.arp_request(M2, OURS, OURS))
+        for _ in range(3):
+            other.send(frames.arp_request(M2, OURS, OURS))
+            if loop.run(1, lambda told: told.subnets[SUBNET].problem != "").subnets[SUBNET].problem:
+                break
     words = f"{OURS} of {ENDPOINT} is claimed by another host too: {M2}"
     told = loop.run(5, lambda told: told.subnets[SUBNET].problem != "")
     assert told.subnets[SUBNET].problem == words

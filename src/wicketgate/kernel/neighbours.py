@@ -1,7 +1,7 @@
 """Sockets on a link that hosts share: who is there, under which link-layer address, and who claims what.
 
 A `Tap` sees a device before any rule does, ARP, neighbour discovery and answers to its own echo requests alone: the
-kernel filters all else away, at some 50 ns a packet, and whatever the link sends, what waits to be read is bounded.
+kernel filters all else away, at some 100 ns a packet, and whatever the link sends, what waits to be read is bounded.
 What is sent by it makes no entry in the kernel's neighbour table, of which the whole host has one with room for 1024
 by default.
 """
