@@ -134,11 +134,11 @@ class Site:
             server.kill()
             server.wait()
             server.stdout.close()
-        for name in [*self.names, *([self.place] if self.place else [])]:
-            ip("netns del", name)
         for link in json.loads(ip("-j link show")):
             if link["ifname"] in ("br0", "nic0"):
-                ip("link del", link["ifname"])
+                ip("link del dev", link["ifname"])
+        for name in [*self.names, *([self.place] if self.place else [])]:
+            ip("netns del", name)
         time.sleep(0.05)  # the kernel removes namespaces a little later
 
 

@@ -483,3 +483,32 @@ def test_rules_there_are_put_back_too(site, fabric):
     assert through("10.9.0.11") == OURS
     assert fabric.mend() == []
     assert PORTS == (22, 80)
+
+
+def test_many_machines_fill_no_neighbour_table(site, fabric):
+    """A hundred machines that nobody talks to take no places in it, and a frame finds its machine at once."""
+    fabric.rebind({SUBNET: Binding("macvlan", "nic0")})
+    fabric.apply(made([(f"x{number}", number, "web") for number in range(101, 200)]))
+    fabric.apply(made([("m1", 11, "web"), *((f"x{number}", number, "web") for number in range(101, 201))], revision=2))
+    assert through("10.9.0.11") == OURS
+    found = ip("neigh show nud all", namespace=LAN).splitlines()
+    assert len([one for one in found if " dev l-" in one or "10.9.0." in one]) <= 3, found
+
+
+def test_machines_links_carry_what_the_device_does(site, fabric):
+    """They have its MTU, also when it becomes another."""
+    fabric.rebind({SUBNET: Binding("own", "nic0")})
+    ip("link set dev nic0 mtu 1400")
+    fabric.apply(made())
+
+    def sizes():
+        links = json.loads(ip("-j link show", namespace=LAN)) + json.loads(ip("-j link show", namespace=VPC))
+        return {one["mtu"] for one in links if one["ifname"].startswith("l-") or one["ifname"] in ("m1", "m2")}
+
+    assert through("10.9.0.11") == OURS
+    fabric.look()
+    assert sizes() == {1400}
+    ip("link set lan0 mtu 1300", namespace=LAN)
+    fabric.look()
+    assert sizes() == {1300}
+    assert through("10.9.0.11") == OURS

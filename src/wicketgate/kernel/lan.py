@@ -120,8 +120,11 @@ class Lan:
         _make(self.namespace)
         there = devices.read(self.namespace, LAN_DEVICE)
         self.mtu = 1500 if there is None else there.mtu
-        """Bytes that the device carries at once, and that machines' links should."""
+        """Bytes that the device carries at once, and that machines' links should;"""
+        self.laid_mtu = self.mtu
+        """and what they do."""
         self._nft = Nftables(self.namespace)
+        self._nft.run(lan_rules.FORWARDING)
 
     def close(self) -> None:
         """Free the handle. Nothing in the kernel changes."""

@@ -7,6 +7,8 @@ behind it, by the groups, at a link of the machine's own.
                     answer under the machine's address
     inet    hops    the namespace is no hop: what may go no further arrives
             forward from machines' links to the device, nothing else
+            output  what the namespace says itself is for the device: to machines' links each report of a multicast
+                    listener would make an entry in the neighbour table
 """
 
 from __future__ import annotations
@@ -35,12 +37,12 @@ def table(members: Mapping[str, tuple[int, Iterable[str]]], *, present: bool) ->
     is there.
     """
     elements = [(address, index) for index, addresses in members.values() for address in addresses]
-    lines = [f"table {family} {TABLE}\ndelete table {family} {TABLE}" for family in ("netdev", "inet")]
-    lines += [f"table netdev {TABLE} {{", "counter strangers { }", "counter others { }"]
+    lines = [f"table netdev {TABLE}\ndelete table netdev {TABLE}\ntable netdev {TABLE} {{"]
+    lines += ["counter strangers { }", "counter others { }"]
     lines += _map("m4", "ipv4_addr", [one for one in elements if ":" not in one[0]])
     lines += _map("m6", "ipv6_addr", [one for one in elements if ":" in one[0]])
     lines += _inwards() if present else _absent(sorted(members))
-    return "\n".join([*lines, "}", _FORWARDING])
+    return "\n".join([*lines, "}", FORWARDING])
 
 
 def elements(gone: Mapping[str, int], new: Mapping[str, int]) -> str:
@@ -91,7 +93,9 @@ def _absent(links: list[str]) -> list[str]:
     return lines
 
 
-_FORWARDING = f"""table inet {TABLE} {{
+FORWARDING: Final = f"""table inet {TABLE}
+delete table inet {TABLE}
+table inet {TABLE} {{
 chain hops {{
 type filter hook prerouting priority -300;
 iifname "{PREFIX}*" ip ttl 1 ip ttl set 2
@@ -101,8 +105,13 @@ chain forward {{
 type filter hook forward priority 0; policy drop;
 iifname "{PREFIX}*" oifname "{LAN_DEVICE}" accept
 }}
+chain output {{
+type filter hook output priority 0; policy drop;
+oifname "{LAN_DEVICE}" accept
+}}
 chain input {{
 type filter hook input priority 0; policy drop;
 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
 }}
 }}"""
+"""Commands that put in force what depends on nothing."""

@@ -78,6 +78,7 @@ class Lans:
         devices = {one.device for one in wanted if one.on_lan}
         for one in self._of_vpc(world, vpc_id):
             one.keep(devices)
+            one.laid_mtu = one.mtu
 
     def answer(self, world: World, vpc_id: str) -> None:
         """Answer for the addresses of a VPC's endpoints and, with a return path, of its router. Raises FabricError."""
@@ -120,11 +121,10 @@ class Lans:
         return {world.vpc_of_subnet(one).id for one in here}
 
     def look(self) -> set[str]:
-        """See whether every device is there; returns the subnets whose MTU is another now."""
-        before = self.sizes
+        """See whether every device is there; returns the subnets whose machines' links are of another MTU."""
         for one in self.by_subnet.values():
             one.look()
-        return {subnet_id for subnet_id, size in self.sizes.items() if before[subnet_id] != size}
+        return {subnet_id for subnet_id, one in self.by_subnet.items() if one.laid_mtu != one.mtu}
 
     def _open(self, subnet_id: str) -> None:
         self.by_subnet[subnet_id] = Lan(subnet_id, self._bindings[subnet_id], self._in_use)
