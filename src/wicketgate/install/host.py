@@ -23,15 +23,21 @@ SYSTEMD_RUNS: Final = Path("/run/systemd/system")
 
 _TRIAL: Final = """\
 table inet trial {
-  set members { type ifname . ipv4_addr; elements = { "lo" . 127.0.0.1 } }
-  map verdicts { type ifname : verdict; elements = { "lo" : accept } }
+  set members { type ifname . ipv4_addr; elements = { "lo" . 127.0.0.1 }; }
+  map verdicts { type ifname : verdict; elements = { "lo" : accept }; }
   chain early { type filter hook prerouting priority raw; policy accept; iifname . ip saddr @members accept; }
-  chain forward { type filter hook forward priority filter; policy drop;
-    ct state established accept; ct mark set 1; meta mark set ct mark; iifname vmap @verdicts;
-    reject with icmpx admin-prohibited; }
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    ct state established accept
+    ct mark set 1
+    meta mark set ct mark
+    iifname vmap @verdicts
+    reject with icmpx admin-prohibited
+  }
 }
-table netdev trial { map ports { type ipv4_addr : mark; }
-  chain in { type filter hook ingress device lo priority 0; policy accept; fwd to "lo"; } }
+table netdev trial {
+  chain in { type filter hook ingress device lo priority 0; policy accept; fwd to lo; }
+}
 """
 """A small ruleset with each kind of expression that ours are made of."""
 

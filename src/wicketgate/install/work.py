@@ -64,7 +64,7 @@ class Work:
             self.site.say("nothing was started, as you wished: systemctl daemon-reload && systemctl start "
                           "wicketgate.target")  # fmt: skip
         elif not running:
-            self._run(switch.start(choice.letter, count))
+            self._run(switch.start(count))
             self.site.say(f"wicketgate serves https://api.{configuration.domain}: DNS has to lead "
                           f"*.{configuration.domain} here")  # fmt: skip
         else:
