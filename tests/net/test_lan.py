@@ -366,7 +366,7 @@ def test_the_file_is_read_again_and_devices_are_given_back(site, tmp_path):
     file, log = tmp_path / "links.toml", tmp_path / "log"
     ip("addr add 10.9.0.2/24 dev nic0")
     ip("addr add fd09::2/64 dev nic0 nodad")
-    index = home()["nic0"]["ifindex"]
+    mac = home()["nic0"]["address"]
     write(file, device="nic7")
     process = Process(tmp_path, log, links_file=str(file))
     assert process.apply(made()) == 1
@@ -400,7 +400,7 @@ def test_the_file_is_read_again_and_devices_are_given_back(site, tmp_path):
     wait_for(lambda: "nic0" in home())
     wait_for(lambda: "UP" in home()["nic0"]["flags"])
     assert through("10.9.0.11") == REFUSED
-    assert (home()["nic0"]["ifindex"], home()["nic0"].get("ifalias")) == (index, None)
+    assert (home()["nic0"]["address"], home()["nic0"].get("ifalias")) == (mac, None)
     addresses = {one["local"] for one in json.loads(ip("-j addr show dev nic0"))[0]["addr_info"]}
     assert addresses >= {"10.9.0.2", "fd09::2"}
     assert LAN not in netns.names()
@@ -511,4 +511,17 @@ def test_machines_links_carry_what_the_device_does(site, fabric):
     ip("link set lan0 mtu 1300", namespace=LAN)
     fabric.look()
     assert sizes() == {1300}
+    assert through("10.9.0.11") == OURS
+
+
+def test_a_device_whose_name_is_forgotten_is_not_deleted(site, fabric):
+    """Somebody takes away the alias that says what it was: it is given back under the name that it has."""
+    fabric.rebind({SUBNET: Binding("own", "nic0")})
+    fabric.apply(made())
+    mac = json.loads(ip("-j link show lan0", namespace=LAN))[0]["address"]
+    lan_rig.inside(LAN, "ip", "link", "set", "lan0", "alias", "")
+    fabric.look()
+    assert (fabric.lans[SUBNET].problem, home()["lan0"]["address"]) == ("its link is not there", mac)
+    ip("link set lan0 name nic0")
+    fabric.look()
     assert through("10.9.0.11") == OURS

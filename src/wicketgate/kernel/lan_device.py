@@ -97,8 +97,10 @@ def release(namespace: str) -> None:
     if there.alias.startswith(ALIAS) and mode == "own":
         _give_back(namespace, device)
         restore_all(set())
-    else:
+    elif there.alias.startswith(ALIAS) or there.mac == _address(namespace):
         ip.delete_links(namespace, [LAN_DEVICE])  # a veth takes its other end with it
+    else:  # somebody has taken its alias away, so nobody knows its name; it is not ours to delete
+        _give_back(namespace, LAN_DEVICE)
 
 
 def restore_all(bound: set[str]) -> None:
