@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import struct
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.e2e.machines.site import inside, with_own_tmp
 
-NUMBER = 9
+_numbers = itertools.count(9)  # each its own: connections to a server that was killed keep its port busy for a while
 WIDTH, HEIGHT = 1024, 768
 
 
@@ -60,8 +61,9 @@ class Screen:
 
     def __init__(self, namespace: str, directory: Path):
         self.namespace, self.directory = namespace, directory
+        self.display = f":{next(_numbers)}"
         # By TCP: ssh looks for a local display in /tmp alone, and this one has a /tmp of its own.
-        self.environment = {"DISPLAY": f"127.0.0.1:{NUMBER}", "XAUTHORITY": str(directory / "Xauthority")}
+        self.environment = {"DISPLAY": f"127.0.0.1{self.display}", "XAUTHORITY": str(directory / "Xauthority")}
         self._server = None
         self._taken = 0
 
@@ -78,14 +80,14 @@ class Screen:
             secrets.token_hex(16),
         ]
         subprocess.run(cookie, check=True, capture_output=True)
-        server = ["Xvfb", f":{NUMBER}", "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-fbdir", str(self.directory)]
+        server = ["Xvfb", self.display, "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-fbdir", str(self.directory)]
         command = with_own_tmp(*server, "-listen", "tcp", "-nolisten", "unix", "-auth", self.environment["XAUTHORITY"])
-        self._server = subprocess.Popen(
-            inside(self.namespace, *command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        log = self.directory / "Xvfb.log"
+        with log.open("wb") as said:
+            self._server = subprocess.Popen(inside(self.namespace, *command), stdout=said, stderr=said)
         deadline = time.monotonic() + 20
         while self.run("xdpyinfo", check=False).returncode != 0:
-            assert self._server.poll() is None, "Xvfb ended"
+            assert self._server.poll() is None, log.read_text()
             assert time.monotonic() < deadline, "Xvfb does not answer"
             time.sleep(0.05)
 
