@@ -15,8 +15,16 @@ from tests.api.test_serve import arguments, client, refused, serving
 GIVEN = {"WICKETGATE_ROOT_ACCESS_KEY_ID": ROOT[0], "WICKETGATE_ROOT_SECRET_ACCESS_KEY": ROOT[1]}
 
 
+@pytest.fixture(scope="module")
+def alone(deployment):
+    """The session's own deployment stands aside: there is one netd in a network namespace."""
+    deployment.stop()
+    yield
+    deployment.start()
+
+
 @pytest.fixture
-def place():
+def place(alone):
     """A state directory."""
     path = Path("/run/deployments") / f"processes-{time.monotonic_ns()}"
     path.parent.mkdir(exist_ok=True)
@@ -35,6 +43,33 @@ def children(parent):
         if b"-m" in words:
             found[words[-3 if words[-1] == b"" else -2].decode()] = int(path.name)
     return found
+
+
+NONSENSE = """
+import socket, struct, sys, time
+data = sys.argv[2].encode()
+socket.socket(fileno=int(sys.argv[1])).sendall(struct.pack("!I", len(data)) + data)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("first", ["[]", "{", ""])
+def test_an_api_process_that_says_nonsense(deployment, ec2, first):
+    """One that begins with what is no Opening, and does not end over it, is ended and started again."""
+    api = deployment.serve.api
+    right = api.command
+    api.command = lambda feed: [sys.executable, "-c", NONSENSE, str(feed), first]
+    try:
+        api.kill()
+        time.sleep(2.5)
+    finally:
+        api.command = right
+    deadline = time.monotonic() + 20
+    while "wicketgate.api" not in children(os.getpid()):
+        assert time.monotonic() < deadline, "it does not come back"
+        time.sleep(0.1)
+    deployment.serve.wait_alive(20)
+    ec2.describe_vpcs()
 
 
 def test_no_core_dumps_and_no_secrets_in_sight(place):
@@ -92,30 +127,3 @@ def test_watching_goes_on(place):
                 assert time.monotonic() < deadline, "it does not come back"
                 time.sleep(0.2)
         assert "wicketgate.netd" in children(process.pid)
-
-
-NONSENSE = """
-import socket, struct, sys, time
-data = sys.argv[2].encode()
-socket.socket(fileno=int(sys.argv[1])).sendall(struct.pack("!I", len(data)) + data)
-time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("first", ["[]", "{", ""])
-def test_an_api_process_that_says_nonsense(deployment, ec2, first):
-    """One that begins with what is no Opening, and does not end over it, is ended and started again."""
-    api = deployment.serve.api
-    right = api.command
-    api.command = lambda feed: [sys.executable, "-c", NONSENSE, str(feed), first]
-    try:
-        api.kill()
-        time.sleep(2.5)
-    finally:
-        api.command = right
-    deadline = time.monotonic() + 20
-    while "wicketgate.api" not in children(os.getpid()):
-        assert time.monotonic() < deadline, "it does not come back"
-        time.sleep(0.1)
-    deployment.serve.wait_alive(20)
-    ec2.describe_vpcs()

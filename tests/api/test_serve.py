@@ -21,7 +21,7 @@ PORT = "8443"
 
 @pytest.fixture(scope="module", autouse=True)
 def alone(deployment):
-    """The session's own deployment stands aside: a netd takes all namespaces of ours on a host for its own."""
+    """The session's own deployment stands aside: there is one netd in a network namespace."""
     deployment.stop()
     yield
     deployment.start()
@@ -220,6 +220,16 @@ def test_two_on_one_state(place):
         words = refused(*arguments(place, "--port", "8444"))
         assert "in use" in words or "another" in words
         client(place, "sts", *ROOT).get_caller_identity()
+
+
+def test_two_in_one_network_namespace(place):
+    """A second `serve` with a state of its own is refused as well: it would take the first one's namespaces."""
+    given = {"WICKETGATE_ROOT_ACCESS_KEY_ID": ROOT[0], "WICKETGATE_ROOT_SECRET_ACCESS_KEY": ROOT[1]}
+    with serving(place, **given):
+        other = place.with_name(f"{place.name}-other")
+        assert "another netd runs in this network namespace" in refused(*arguments(other, "--port", "8444"))
+        vpc = client(place, "ec2", *ROOT).create_vpc(CidrBlock="10.7.0.0/16")["Vpc"]["VpcId"]
+        assert (Path("/run/netns") / vpc).exists()
 
 
 def test_full_disk(place):

@@ -67,7 +67,7 @@ def test_what_was_kept_is_loaded(path):
 def test_cut_at_every_byte(path):
     """Power lost at any moment of the last write: the Worlds acknowledged before it are there, none is half there."""
     worlds = kept(path, changes=2)
-    data = path.read_bytes()
+    data = path.read_bytes().rstrip(b"\0")
     ends = [len(FORMAT)]
     for update in (ipc.whole(FIRST), *(put(before, 10 + number)[1] for number, before in enumerate(worlds[:-1]))):
         ends.append(ends[-1] + len(record(update)))
@@ -78,6 +78,8 @@ def test_cut_at_every_byte(path):
         assert BootCopy(path).load() == worlds[whole], size
         path.write_bytes(data[:size] + bytes(ends[-1] - size))  # the file had its size already, the data not
         assert BootCopy(path).load() == worlds[whole], size
+    path.write_bytes(data[: ends[2]] + bytes(20) + data[ends[2] + 20 :])  # its rest was written before its beginning
+    assert BootCopy(path).load() == worlds[1]
 
 
 @pytest.mark.parametrize(
@@ -127,16 +129,16 @@ def test_full_disk(path, caplog, monkeypatch):
     copy = BootCopy(path)
     copy.keep(worlds[-1], ipc.whole(worlds[-1]))
     after, update = put(worlds[-1], 50)
-    write = os.write
+    write = os.pwrite
 
-    def full(_descriptor, _data):
+    def full(_descriptor, _data, _place):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     copy.keep(after, update)
     assert BootCopy(path).load() is None
     assert "cannot be kept: No space left on device" in caplog.text
-    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(os, "pwrite", write)
     more, update = put(after, 51)
     copy.keep(more, update)
     assert BootCopy(path).load() == more

@@ -2,7 +2,8 @@
 
 A file of records: the Update that made the World, then one for each Change since, as on the feed. Each has its length
 and CRC-32 before it. A record is on disk before its revision is acknowledged, so that a host that comes up again
-enforces every Change that was ever acknowledged, with no API process.
+enforces every Change that was ever acknowledged, with no API process. Behind the last one are zeros: where the file has
+its size and blocks already, fdatasync(2) writes the record alone, and no journal of the file system's waits.
 
 Where the copy cannot be kept (a full disk) there is none: it is removed, and the host then comes up with nothing open
 until the API process says what is. An older World than was acknowledged would be worse.
@@ -43,8 +44,10 @@ class BootCopy:
         """Keep it in `path`, in a directory that is there."""
         self.path = path
         self._fd = -1
-        self._left = 0
-        """Bytes of Changes for which there is room."""
+        self._end = 0
+        """Where the next record goes."""
+        self._size = 0
+        """Of the file, zeros included."""
 
     def load(self) -> World | None:
         """What was enforced last; None when nobody knows. What cannot be read is moved aside, and said."""
@@ -76,7 +79,7 @@ class BootCopy:
         Raises FabricError when neither that can be written nor the copy before be removed.
         """
         try:
-            if update[:1] == b"C" and self._fd >= 0 and self._left >= len(update):
+            if update[:1] == b"C" and self._fd >= 0 and self._end + _HEAD.size + len(update) <= self._size:
                 self._append(update)
             else:
                 self._begin(ipc.whole(world) if update[:1] == b"C" else update)
@@ -91,24 +94,28 @@ class BootCopy:
             self._fd = -1
 
     def _append(self, update: bytes) -> None:
-        rest = memoryview(_record(update))
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
+        self._write(_record(update), self._end)
         os.fdatasync(self._fd)
-        self._left -= len(update)
+        self._end += _HEAD.size + len(update)
+
+    def _write(self, data: bytes, place: int) -> None:
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(self._fd, rest, place)
+            rest, place = rest[written:], place + written
 
     def _begin(self, update: bytes) -> None:
         """A new file with this World, under its name once it is whole and on disk."""
         self.close()
         temporary = self.path.with_name(f".{self.path.name}.new")
         temporary.unlink(missing_ok=True)
-        self._fd = os.open(temporary, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._left = len(FORMAT) + _HEAD.size + len(update) + GROWTH
-        os.write(self._fd, FORMAT)
-        self._append(update)
+        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        data = FORMAT + _record(update)
+        self._write(data + bytes(GROWTH), 0)
+        self._end, self._size = len(data), len(data) + GROWTH
+        os.fsync(self._fd)
         temporary.replace(self.path)
         self._sync_directory()
-        self._left = len(update) + GROWTH
 
     def _forget(self) -> None:
         self.close()
@@ -146,9 +153,13 @@ def _world(data: bytes) -> World | None:
 def _updates(data: memoryview) -> Iterator[bytes]:
     """The Updates in a copy. Raises _Torn at a last one that is not whole, ValueError at one that is damaged."""
     while data:
-        if len(data) < _HEAD.size or not any(data):
+        if not any(data):
+            return
+        if len(data) < _HEAD.size:
             raise _Torn
         length, checksum = _HEAD.unpack_from(data)
+        if length == 0:  # its beginning did not reach the disk, some of the rest did
+            raise _Torn
         update = bytes(data[_HEAD.size : _HEAD.size + length])
         data = data[_HEAD.size + length :]
         if len(update) < length:
