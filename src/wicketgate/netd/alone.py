@@ -8,7 +8,7 @@ import os
 import socket
 from typing import Final
 
-from wicketgate import ipc
+from wicketgate.kernel.socket_owners import owner_of
 from wicketgate.model import FabricError
 
 _logger = logging.getLogger("wicketgate.netd")
@@ -36,14 +36,15 @@ def stand_alone() -> socket.socket | None:
 
 
 def _look_who_has_it() -> None:
+    """Raise FabricError unless the name is somebody's who can be no netd."""
     try:
-        with ipc.connect(NAME, socket.SOCK_STREAM, os.geteuid()):
-            pass
-    except PermissionError as error:
-        _logger.warning("somebody holds the name of netd in this network namespace, which is no netd: %s", error)
+        owner = owner_of(NAME)
+    except OSError as error:
+        _logger.warning("whose the name of netd is in this network namespace is not known: %s", error.strerror or error)
+        owner = 0
+    if owner is not None and owner not in (0, os.geteuid()):  # None: it was given up just now
+        _logger.warning("user %s holds the name of netd in this network namespace, and is no netd", owner)
         return
-    except OSError:  # bound and not yet listening, or its queue is full of others who asked: it is a netd
-        pass
     raise FabricError(
         "another netd runs in this network namespace, and all of our namespaces here are its own: "
         "stop it first, or start this one in a network namespace of its own"
