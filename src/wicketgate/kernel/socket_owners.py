@@ -15,8 +15,8 @@ NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 UDIAG_SHOW_NAME, UDIAG_SHOW_UID = 0x01, 0x40
 UNIX_DIAG_NAME, UNIX_DIAG_UID = 0, 7
 CLOSE, LISTEN = 7, 10
-"""States of a socket that is bound alone, and of one that listens (linux/include/net/tcp_states.h). Of a connection that
-nobody has accepted yet the kernel knows the name, too, but no owner."""
+"""States of a socket that is bound alone, and of one that listens (linux/include/net/tcp_states.h). A connection that
+nobody has accepted yet has the name, too, but no owner."""
 
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBxxIIIII")
