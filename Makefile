@@ -31,7 +31,7 @@ lab: ## build the made-up network, log in through its endpoints and print what p
 test: ## run all tests: unit and wire, then network and end-to-end with the caller's privileges
 	@$(BOOTSTRAP) test $(VENV)
 	@failed=0; \
-	$(PYTHON) -m pytest tests/test_layers.py tests/unit tests/wire $(ARGS) || failed=1; \
+	$(PYTHON) -m pytest tests/test_layers.py tests/unit tests/wire tests/install $(ARGS) || failed=1; \
 	$(MAKE) --no-print-directory test-net || failed=1; \
 	exit $$failed
 

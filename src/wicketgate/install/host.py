@@ -135,6 +135,15 @@ def booted() -> bool:
     return SYSTEMD_RUNS.is_dir()
 
 
+def active(unit: str) -> bool:
+    """Whether systemd has a unit up."""
+    try:
+        run(["systemctl", "is-active", unit])
+    except InstallError:
+        return False
+    return True
+
+
 def run(arguments: Sequence[str]) -> str:
     """Run a program; what it printed. Raises InstallError with its own words."""
     try:

@@ -177,13 +177,7 @@ class Work:
 
     def _running(self) -> bool:
         """Whether systemd has the target up."""
-        if not self.systemd:
-            return False
-        try:
-            host.run(["systemctl", "is-active", TARGET])
-        except InstallError:
-            return False
-        return True
+        return self.systemd and host.active(TARGET)
 
     def _check(self, configuration: Configuration, *, ports: bool) -> None:
         """Whether this machine can run it. Raises InstallError."""
@@ -193,7 +187,7 @@ class Work:
         host.check_kernel()
         _check_serve(Path(configuration.state_directory))
         self._check_store(Path(configuration.state_directory) / "store" / "store.db")
-        if ports and self.systemd:
+        if ports and self.systemd and not host.active("wicketgate-gateway.socket"):
             host.check_ports(configuration)
 
     def _check_store(self, path: Path) -> None:
@@ -202,7 +196,9 @@ class Work:
         if not place.exists():
             return
         try:
-            with contextlib.closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True)) as database:
+            # Whoever opens a WAL database makes files beside it, but for one that says that nobody else writes.
+            idle = "" if place.with_name(place.name + "-wal").exists() else "&immutable=1"
+            with contextlib.closing(sqlite3.connect(f"file:{place}?mode=ro{idle}", uri=True)) as database:
                 (layout,) = database.execute("PRAGMA user_version").fetchone()
                 (schemas,) = database.execute("SELECT value FROM meta WHERE name = 'schemas'").fetchone()
         except (sqlite3.Error, TypeError):
