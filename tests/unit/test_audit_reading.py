@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wicketgate.audit import AuditError
+from wicketgate.audit.chain import chain_of
 from wicketgate.audit.reading import (
     BLOCK,
     SLACK,
@@ -212,6 +213,22 @@ def test_rotated_by_date_and_packed(tmp_path):
     packed.write_bytes(packed.read_bytes()[:-5])
     with pytest.raises(AuditError, match="Not a whole gzip file"):
         list(events(files))
+
+
+def test_while_a_file_is_packed(tmp_path):
+    """logrotate removes a file when its packed one is whole; interrupted, it leaves both. Nothing is shown twice."""
+    plain = tmp_path / "a.jsonl-20260131"
+    write(plain, (0, "first"), (60, "second"))
+    write(tmp_path / "a.jsonl", (86_400, "third"))
+    whole = gzip.compress(plain.read_bytes())
+    for there in (b"", whole[:-5], whole):
+        plain.with_name(f"{plain.name}.gz").write_bytes(there)
+        assert ids(events(audit_files(tmp_path))) == ["first", "second", "third"]
+        assert ids(events(audit_files(tmp_path), newest=True)) == ["third", "second", "first"]
+        assert chain_of(tmp_path / "a.jsonl") == [plain, tmp_path / "a.jsonl"]
+    listed = audit_files(tmp_path)
+    plain.unlink()
+    assert ids(events(listed)) == ["first", "second", "third"]
 
 
 def test_only_own_files_of_a_directory(tmp_path):

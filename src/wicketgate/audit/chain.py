@@ -3,7 +3,7 @@
 gateway-a0.jsonl                       is written to
 gateway-a0.jsonl-20261126              logrotate(8) with dateext renamed it; a later date continues an earlier one
 gateway-a0.jsonl.1                     the same without dateext; .1 continues .2
-gateway-a0.jsonl-20261125.gz           and compressed
+gateway-a0.jsonl-20261125.gz           and compressed; while the plain one is there, too, it may not be whole yet
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def is_rotated(name: str) -> bool:
 def chains(paths: Iterable[Path]) -> list[list[Path]]:
     """Files that continue each other, oldest first, in the order of their names."""
     found: dict[str, list[Path]] = {}
-    for path in paths:
+    for path in _once(paths):
         match = _audit_file(path.name)
         found.setdefault(str(path.with_name(match["name"]) if match else path), []).append(path)
     return [sorted(found[name], key=lambda path: _age(path.name)) for name in sorted(found)]
@@ -48,8 +48,14 @@ def chains(paths: Iterable[Path]) -> list[list[Path]]:
 def chain_of(path: Path) -> list[Path]:
     """The files before `path`, oldest first, and `path`. Raises OSError when its directory cannot be listed."""
     others = path.parent.iterdir()
-    rotated = [one for one in others if (match := _audit_file(one.name)) and match["name"] == path.name]
+    rotated = [one for one in _once(others) if (match := _audit_file(one.name)) and match["name"] == path.name]
     return sorted({path, *rotated}, key=lambda one: _age(one.name))
+
+
+def _once(paths: Iterable[Path]) -> list[Path]:
+    """Without the packed ones that stand beside what they are made of."""
+    there = set(paths)
+    return [path for path in there if path.suffix != ".gz" or path.with_suffix("") not in there]
 
 
 def _age(name: str) -> tuple[int, int, str]:

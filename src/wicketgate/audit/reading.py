@@ -152,7 +152,8 @@ def _chain(
     """One process's events as they stand in its files, as far as they can be within the bounds."""
     early = since - SLACK if since is not None else 0.0
     late = until + SLACK if until is not None else math.inf
-    for path in reversed(chain) if newest else chain:
+    for listed in reversed(chain) if newest else chain:
+        path = listed if listed.exists() else listed.with_name(f"{listed.name}.gz")  # packed in between
         try:
             if path.stat().st_mtime < early:
                 continue
