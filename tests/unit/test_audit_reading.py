@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -229,6 +231,23 @@ def test_while_a_file_is_packed(tmp_path):
     listed = audit_files(tmp_path)
     plain.unlink()
     assert ids(events(listed)) == ["first", "second", "third"]
+
+
+def test_a_file_without_lines_is_given_up(tmp_path):
+    """A gateway in wrong hands can make a file of any size that takes no room: who reads it keeps to some memory."""
+    write(tmp_path / "a.jsonl", (0, "first"), (60, "last"))
+    write(tmp_path / "b.jsonl", (30, "middle"))
+    os.truncate(tmp_path / "b.jsonl", 1 << 40)
+    script = (
+        "import resource, sys; from pathlib import Path; from wicketgate.audit.reading import events, audit_files;"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
+        "files = audit_files(Path(sys.argv[1]));"
+        f"bounds = dict(since={START}, until={START + 100});"
+        "[print(*[one['eventID'] for one in events(files, **how)]) for how in ({}, bounds, {'newest': True})]"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=20)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["first middle last", "first middle last", "last first"]
 
 
 def test_only_own_files_of_a_directory(tmp_path):

@@ -31,6 +31,9 @@ from wicketgate.audit.log import AuditError
 BLOCK: Final = 64 * 1024
 SLACK: Final = 15.0
 """Seconds by which a line may be out of order in its file: a tunnel's line waits for its dial."""
+LONGEST: Final = 16 * 1024 * 1024
+"""Bytes of a line; the longest calls make far shorter ones. A file that has a longer one is read no further: whoever writes
+it can make one that fills no disk and all memory."""
 POLL: Final = 0.5
 """Seconds between two looks at files that are followed."""
 
@@ -224,10 +227,16 @@ def _forward(file: BinaryIO, size: int, since: float | None) -> Iterator[bytes]:
     """Whole lines within the first `size` bytes, from about `since` on."""
     place = _seek(file, size, since - SLACK) if since is not None else 0
     file.seek(place)
-    for line in file:
+    for line in _lines(file):
         place += len(line)
-        if place > size or not line.endswith(b"\n"):
+        if place > size:
             return
+        yield line
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Whole lines, up to the first that is none or is too long."""
+    while (line := file.readline(LONGEST)).endswith(b"\n"):
         yield line
 
 
@@ -241,6 +250,8 @@ def _backward(file: BinaryIO, size: int, until: float | None) -> Iterator[bytes]
         file.seek(start)
         lines = (file.read(end - start) + rest).split(b"\n")
         rest = lines[0]
+        if len(rest) > LONGEST:
+            return
         for line in reversed(lines[1:]):
             if complete:
                 yield line
@@ -256,8 +267,8 @@ def _seek(file: BinaryIO, size: int, moment: float) -> int:
     while high - low > BLOCK:
         middle = (low + high) // 2
         file.seek(middle)
-        start = middle + len(file.readline())
-        event = parsed(file.readline()) if start < high else None
+        start = middle + len(file.readline(LONGEST))
+        event = parsed(file.readline(LONGEST)) if start < high else None
         if event is not None and seconds_of(event) < moment:
             low = start
         else:
@@ -267,7 +278,7 @@ def _seek(file: BinaryIO, size: int, moment: float) -> int:
 
 def _scan(file: BinaryIO, place: int, size: int, moment: float) -> int:
     file.seek(place)
-    for line in file:
+    for line in _lines(file):
         event = parsed(line)
         if place >= size or (event is not None and seconds_of(event) >= moment):
             return min(place, size)
