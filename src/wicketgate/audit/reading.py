@@ -32,8 +32,8 @@ BLOCK: Final = 64 * 1024
 SLACK: Final = 15.0
 """Seconds by which a line may be out of order in its file: a tunnel's line waits for its dial."""
 LONGEST: Final = 16 * 1024 * 1024
-"""Bytes of a line; the longest calls make far shorter ones. A file that has a longer one is read no further: whoever writes
-it can make one that fills no disk and all memory."""
+"""Bytes of a line; the longest calls make far shorter ones. A file that has a longer one is read no further: a file
+can take no room on a disk and all memory."""
 POLL: Final = 0.5
 """Seconds between two looks at files that are followed."""
 
