@@ -200,6 +200,16 @@ def test_import_is_all_or_nothing_and_idempotent(scene, tmp_path):
     assert scene.listed()[f"{scene.range}.11"] == shown[f"{scene.range}.11"]
 
 
+def test_an_address_twice(scene, tmp_path):
+    """Also where one row names the subnet and the other leaves it to be found: nothing is registered half."""
+    file = tmp_path / "machines.csv"
+    file.write_text(f"address,subnet\n{scene.range}.11,\n{scene.range}.11,{scene.subnet}\n")
+    done = verb("machines", "import", str(file))
+    assert (done.returncode, done.stdout) == (255, "")
+    assert done.stderr.splitlines()[0] == f"wicketgate: {file}:3: {scene.range}.11 stands in line 2 already"
+    assert scene.listed() == {}
+
+
 def test_import_of_an_inventory(scene, tmp_path):
     """Ranges of INI, from standard input too; an address in use by something else is told with its line."""
     scene.ec2.create_network_interface(SubnetId=scene.subnet, PrivateIpAddress=f"{scene.range}.40")

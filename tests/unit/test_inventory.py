@@ -3,7 +3,7 @@
 import pytest
 
 from wicketgate.client import machines
-from wicketgate.client.inventory import Row, Wrong, format_of, read
+from wicketgate.client.inventory import MAX_ROWS, Row, Wrong, format_of, read
 from wicketgate.model import EXTERNAL_IMAGE
 
 
@@ -73,12 +73,21 @@ def test_an_address_alone_is_enough():
         ("address,name\n,x\n", [(2, "there is no address")]),
         ("address,tags\n10.0.0.1,Stage\n", [(2, "the tag 'Stage' is not KEY=VALUE")]),
         ("address\n10.0.0.1\n10.0.0.2\n10.0.0.1\n", [(4, "10.0.0.1 stands in line 2 already")]),
+        ("address,name,Name\n10.0.0.1,a,b\n", [(2, "it has two names, a and, as the tag Name, b")]),
         ('address\n"10.0.0.1\n', [(2, "no CSV: unexpected end of data")]),
     ],
 )
 def test_what_is_wrong_in_csv(text, wrong):
     """Every wrong line is named, with why."""
     assert read(text, "csv").wrong == [Wrong(*one) for one in wrong]
+
+
+def test_the_tag_name_is_the_name():
+    """However it is given: else the same file would find each machine otherwise than it registered it."""
+    named = [Row(2, "10.0.0.1", "a")]
+    assert rows_of("address,Name\n10.0.0.1,a\n", "csv") == named
+    assert rows_of("address,tags\n10.0.0.1,Name=a\n", "csv") == named
+    assert rows_of("address,name,Name\n10.0.0.1,a,a\n", "csv") == named
 
 
 def test_an_address_may_be_in_two_subnets():
@@ -140,12 +149,21 @@ def test_ini():
         ("host 'x\n", [(1, '"host \'x": No closing quotation')]),
         ("[web:vars]\nx\n", [(2, "'x' is no variable: NAME=VALUE")]),
         ("a ansible_host=10.0.0.1\nb ansible_host=10.0.0.1\n", [(2, "10.0.0.1 stands in line 1 already")]),
-        ("h[1:99999999] ansible_host=10.0.0.1", [(1, "h[1:99999999] makes more than 10000 hosts")]),
+        ("10.[0:9].[0:99].[1:99]\n", [(1, "10.[0:9].[0:99].[1:99] makes more than 10000 hosts")]),
+        ("h[1:2] ansible_host=10.0.0.1\n", [(1, "10.0.0.1 stands in line 1 already")]),
+        ("10.0.0.[9:1]\n", [(1, "the range 10.0.0.[9:1] ends before it begins")]),
     ],
 )
 def test_what_is_wrong_in_ini(text, wrong):
     """Every wrong line is named, with why."""
     assert read(text, "ini").wrong == [Wrong(*one) for one in wrong]
+
+
+def test_as_many_hosts_as_there_may_be():
+    """Named again, in another group, they are no more."""
+    rows = rows_of("[a]\n10.0.[0:99].[0:99]\n[b]  # some of them\n10.0.0.1\n", "ini")
+    assert len(rows) == MAX_ROWS
+    assert [row.line for row in rows if "ansible:b" in row.tags] == [2]
 
 
 def test_groups_within_each_other_end():
@@ -195,6 +213,7 @@ def test_yaml():
         ("all:\n  host:\n    a:\n", 2, "'host' of the group all is not hosts, children or vars"),
         ("all:\n  hosts: [a]\n", 2, "hosts of all is no mapping"),
         ("all:\n  hosts:\n    a:\n", 3, "host a has no ansible_host"),
+        ("[" * 5000, 1, "no YAML: "),
         ("a: &x\n  children:\n    b:\n      children:\n        a: *x\n", 5, "the group a is within itself"),
     ],
 )

@@ -156,7 +156,7 @@ def _carry_out(ec2: Ec2, rows: Sequence[Row], file: str, wrong: Sequence[Wrong] 
     from wicketgate.client.machines import plan
 
     planned = plan(ec2, rows)
-    for line, words in sorted([*wrong, *planned.wrong]):
+    for line, words in sorted({*wrong, *planned.wrong}):
         click.echo(f"wicketgate: {_place(file, line)}{printable(words)}", err=True)
     if wrong or planned.wrong:
         count = len({line for line, _ in (*wrong, *planned.wrong)})

@@ -32,6 +32,7 @@ GROUP_TAG: Final = "ansible:"
 _EVERY: Final = ("all", "ungrouped")
 """Groups that say nothing of a host."""
 _is_range = re.compile(r"(.*?)\[([0-9]+|[a-zA-Z]):([0-9]+|[a-zA-Z])(?::([0-9]+))?\](.*)").fullmatch
+_section = re.compile(r"\[([^]=]*)\]\s*(?:[#;].*)?").fullmatch
 _words = re.compile(r"[\s;]+").split
 
 
@@ -76,16 +77,21 @@ def format_of(name: str) -> Format:
 def read(text: str, kind: Format) -> Read:
     """The rows of a file and what is wrong in it, by lines. Raises InvalidUse for YAML where PyYAML is missing."""
     found = _csv(text) if kind == "csv" else _hosts(_ini(text) if kind == "ini" else _yaml(text))
-    first: dict[tuple[str, str], int] = {}
+    first: dict[tuple[str, str], Row] = {}
     for row in found.rows:
-        before = first.setdefault((row.address, row.subnet), row.line)
-        if before != row.line:
-            found.wrong.append(Wrong(row.line, f"{row.address} stands in line {before} already"))
+        before = first.setdefault((row.address, row.subnet), row)
+        if before is not row:  # on one line two hosts of a range may be
+            found.wrong.append(Wrong(row.line, f"{row.address} stands in line {before.line} already"))
     return Read(found.rows, sorted(found.wrong))
 
 
 def checked(row: Row) -> Row | Wrong:
-    """The row with its address in canonical form, or why it is none."""
+    """The row with its address in canonical form and a tag `Name` as its name, or why it is none."""
+    tags = dict(row.tags)
+    tagged = tags.pop("Name", "")
+    if row.name and tagged not in ("", row.name):
+        return Wrong(row.line, f"it has two names, {printable(row.name)} and, as the tag Name, {printable(tagged)}")
+    row = row._replace(name=row.name or tagged, tags=tags)
     try:
         return row._replace(address=str(ipaddress.ip_address(row.address)))
     except ValueError:
@@ -183,12 +189,15 @@ class _Inventory:
 
     def add(self, line: int, pattern: str, group: str, variables: Mapping[str, str]) -> None:
         """Add the hosts that a name with ranges stands for."""
+        name = ""
         for name in _expanded(pattern):
-            if len(self.hosts) >= MAX_ROWS:
+            if len(self.hosts) >= MAX_ROWS and name not in self.hosts:
                 self.wrong.append(Wrong(line, f"{printable(pattern)} makes more than {MAX_ROWS} hosts"))
                 return
             self.hosts.setdefault(name, (line, {}))[1].update(variables)
             self.group(group).hosts.add(name)
+        if not name:
+            self.wrong.append(Wrong(line, f"the range {printable(pattern)} ends before it begins"))
 
     def groups_of(self, host: str) -> list[str]:
         """The groups that a host is in by itself or through others, the widest first: what a narrower one says of a
@@ -270,8 +279,8 @@ def _ini(text: str) -> _Inventory:
         stripped = written.strip()
         if not stripped or stripped[0] in "#;":
             continue
-        if stripped[0] == "[" and stripped.rstrip().endswith("]") and "=" not in stripped:
-            group, _, kind = stripped[1:-1].strip().partition(":")
+        if section := _section(stripped):
+            group, _, kind = section[1].strip().partition(":")
             kind = kind or "hosts"
             if not group or kind not in ("hosts", "children", "vars"):
                 found.wrong.append(Wrong(line, f"{printable(stripped)} is no section: [G], [G:children] or [G:vars]"))
@@ -324,7 +333,7 @@ def _yaml(text: str) -> _Inventory:
         mark = error.problem_mark
         found.wrong.append(Wrong(mark.line + 1 if mark else 1, f"no YAML: {error.problem}"))
         return found
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         found.wrong.append(Wrong(1, f"no YAML: {' '.join(str(error).split())}"))
         return found
     for name, node in _entries(found, root, "the inventory"):

@@ -138,10 +138,14 @@ def plan(ec2: Ec2, rows: Sequence[Row]) -> Plan:
     Raises TunnelFailed without an answer, ApiRefused where what is there may not be looked at.
     """
     known, found = _known(ec2), Plan()
+    first: dict[tuple[str, str], Row] = {}
     for row in rows:
         try:
             wish = _wish(known, row)
-            machine = known.machines.get((known.subnets[wish.subnet].vpc, row.address))
+            place = known.subnets[wish.subnet].vpc, row.address
+            if (before := first.setdefault(place, row)) is not row:
+                raise _Unfit(f"{row.address} stands in line {before.line} already")
+            machine = known.machines.get(place)
             if machine is None:
                 _try(ec2, wish)
                 found.new.append(wish)
