@@ -21,6 +21,8 @@ HERE = ""
 
 CLONE_NEWNET = 0x40000000
 MS_BIND = 4096
+MS_REC = 16384
+MS_SHARED = 1 << 20
 MNT_DETACH = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,6 +52,8 @@ def create(name: str) -> None:
         return
     try:
         PINS.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not any(PINS.iterdir()):
+            _make_mount_point()
         pin.touch(mode=0o444)
     except OSError as error:
         raise FabricError(f"cannot pin network namespace {name}: {error.strerror}") from error
@@ -70,6 +74,16 @@ def delete(name: str) -> None:
         pin.unlink(missing_ok=True)
     except OSError as error:
         raise FabricError(f"cannot remove {pin}, which is no pin of ours: {error.strerror}") from error
+
+
+def _make_mount_point() -> None:
+    """Have the directory be a mount of its own, as the first `ip netns add` would.
+
+    Made later it would be bound over itself with all pins in it, and those below could not be removed any more (EBUSY).
+    """
+    if _libc.mount(b"", bytes(PINS), b"none", MS_SHARED | MS_REC, None) != 0:  # no mount point yet
+        _libc.mount(bytes(PINS), bytes(PINS), b"none", MS_BIND | MS_REC, None)
+        _libc.mount(b"", bytes(PINS), b"none", MS_SHARED | MS_REC, None)
 
 
 def _is_pinned(pin: Path) -> bool:
