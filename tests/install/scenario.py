@@ -103,13 +103,15 @@ class Tunnel:
         assert self.process.wait(20) == 0
 
 
-def world():
+def world(network="10.0", image="ami-00000000000000001", before=lambda _subnet: None, **more):
+    """A VPC with a machine and an endpoint; `before` is told the subnet before there is either."""
     client = ec2()
-    vpc = client.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    subnet = client.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    vpc = client.create_vpc(CidrBlock=f"{network}.0.0/16")["Vpc"]["VpcId"]
+    subnet = client.create_subnet(VpcId=vpc, CidrBlock=f"{network}.1.0/24")["Subnet"]["SubnetId"]
+    before(subnet)
     group = client.create_security_group(GroupName="open", Description="d", VpcId=vpc)["GroupId"]
     client.authorize_security_group_ingress(
-        GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="10.0.0.0/16"
+        GroupId=group, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp=f"{network}.0.0/16"
     )
     made = client.create_instance_connect_endpoint(SubnetId=subnet, SecurityGroupIds=[group])
     identity = made["InstanceConnectEndpoint"]["InstanceConnectEndpointId"]
@@ -122,7 +124,7 @@ def world():
     with Path("/etc/hosts").open("a") as hosts:
         hosts.write(f"127.0.0.1 {door()['DnsName']}\n")
     instance = client.run_instances(
-        ImageId="ami-00000000000000001", MinCount=1, MaxCount=1, SubnetId=subnet, SecurityGroupIds=[group]
+        **more, ImageId=image, MinCount=1, MaxCount=1, SubnetId=subnet, SecurityGroupIds=[group]
     )["Instances"][0]["InstanceId"]
     return vpc, instance
 
@@ -144,6 +146,35 @@ def wait(what, seconds=15):
     while not what():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
+
+
+def lan():
+    """A machine that was not made by us on a bridge of the host, and a device that is moved."""
+    for line in (
+        "link add br0 type bridge", "link set br0 up", "netns add machine", "link add port type veth peer name eth0",
+        "link set eth0 netns machine", "link set port master br0 up", "-n machine link set lo up",
+        "-n machine link set eth0 up", "-n machine address add 10.9.1.11/24 dev eth0",
+        "link add own0 type veth peer name own1",
+    ):  # fmt: skip
+        run("ip", *line.split())
+    server = serve_in("machine")
+
+    def bind(subnet):
+        Path("/etc/wicketgate/links.toml").write_text(
+            f'[[link]]\nsubnet = "{subnet}"\nmode = "bridge"\ndevice = "br0"\n'
+            f'[[link]]\nsubnet = "{other}"\nmode = "own"\ndevice = "own0"\n'
+        )
+        run("systemctl", "reload", "wicketgate-netd.service")
+
+    client = ec2()
+    vpc = client.create_vpc(CidrBlock="10.8.0.0/16")["Vpc"]["VpcId"]
+    other = client.create_subnet(VpcId=vpc, CidrBlock="10.8.1.0/24")["Subnet"]["SubnetId"]
+    _, machine = world("10.9", "ami-00000000000000002", bind, PrivateIpAddress="10.9.1.11")
+    wait(lambda: "own0" not in run("ip", "-o", "link", "show"))
+    tunnel = Tunnel(machine)
+    tunnel.echo(b"eight")
+    tunnel.close()
+    server.kill()
 
 
 def refuse_newer(verb):
@@ -244,8 +275,15 @@ def main():
     second.close()
     ok("gateways alone are replaced, as for a renewed certificate")
 
+    lan()
+    ok("a machine of the host's own bridge is reached, and a device moved, by a netd that is confined")
+
     server.kill()
     said = run("wicketgate", "uninstall")
+    assert "giving its device back to the host" in said
+    run("ip", "link", "show", "own0")
+    ports = run("ip", "-o", "link", "show", "master", "br0").splitlines()
+    assert len(ports) == 1, ports
     assert pids() == {}
     assert not {vpc, instance} & netns.names()
     assert "wicketgate" not in Path("/etc/passwd").read_text()

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 BASE = ROOT / ".cache" / "bookworm-gateway.tar"
 PACKAGES = "python3,libnftables1,iproute2,nftables,passwd,logrotate,libseccomp2"
 ENTER = Path(__file__).with_name("enter_tree.sh")
-STEPS = 11
+STEPS = 12
 
 pytestmark = [
     pytest.mark.once,

@@ -9,7 +9,7 @@ from typing import Final
 from wicketgate.install.carry import Site, hand_over
 from wicketgate.install.manifest import MANIFEST, Manifest, digest
 from wicketgate.install.plan import ETC, LINKS_FILE, ROOT_CREDENTIAL, SETTINGS_FILE
-from wicketgate.kernel import netns
+from wicketgate.kernel import lan, netns
 from wicketgate.kernel.fabric import OURS, Fabric
 from wicketgate.model import World
 
@@ -59,11 +59,13 @@ def remove_from_kernel(site: Site) -> None:
 
     netd must not run any more.
     """
-    ours = sorted(name for name in netns.names() if OURS.fullmatch(name))
+    ours = sorted(name for name in netns.names() if OURS.fullmatch(name) or lan.is_lan(name))
     for name in ours:
-        site.say(f"remove network namespace {name}")
+        back = ", giving its device back to the host" if lan.is_lan(name) else ""
+        site.say(f"remove network namespace {name}{back}")
     if site.dry_run or not ours:
         return
+    lan.release_all()
     fabric = Fabric()
     try:
         fabric.apply(World())
