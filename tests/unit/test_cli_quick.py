@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -110,3 +111,26 @@ print(status, [name for name in ("click", "pathlib", "encodings.idna") if name i
     )
     assert done.stdout.startswith("253 "), done.stderr
     assert "'click'" not in done.stdout
+
+
+def run(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command line after some code, in a process of its own."""
+    code = f"import sys\nsys.argv = ['wicketgate', *sys.argv[1:]]\n{code}\nfrom wicketgate.cli import main\nmain()"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("more", [[], ["--local-port", "0"]])
+def test_a_python_without_a_module_is_told_either_way(more: list[str]) -> None:
+    """A Python that was built without TLS, for example: one line, and the code for what is missing."""
+    done = run("sys.modules['ssl'] = None", "open-tunnel", "--instance-id", "i-1", "--region", "r", *more)
+    assert done.returncode == 253
+    said = "`wicketgate open-tunnel` cannot do this here: this system's Python has no module ssl."
+    assert done.stderr == f"Error: {said}\n"
+
+
+def test_words_are_taken_as_they_are_on_windows(tmp_path: Path) -> None:
+    """Also by click, which expands them there by default: a command for the other side may have a `*`."""
+    windows = "import os, types, click.core\nclick.core.os = types.SimpleNamespace(**vars(os) | {'name': 'nt'})"
+    (tmp_path / "ca.pem").touch()
+    done = run(windows, "env", "--endpoint-url", "$HOME", "--region", "/etc/host*", "--ca-bundle", f"{tmp_path}/ca.pem")
+    assert done.stdout.splitlines()[:2] == ["export AWS_ENDPOINT_URL='$HOME'", "export AWS_REGION='/etc/host*'"]

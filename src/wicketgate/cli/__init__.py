@@ -39,7 +39,10 @@ def main() -> None:
     from wicketgate.cli.quick import quick
 
     try:
-        code = quick(sys.argv[1:])
+        try:
+            code = quick(sys.argv[1:])
+        except ModuleNotFoundError:  # is met there again, and worded
+            code = None
         if code is None:
             from wicketgate.cli.group import run
 

@@ -56,7 +56,8 @@ def run() -> int:
     """Run the command line as click reads it: the exit code."""
     try:
         try:
-            code = wicketgate(prog_name="wicketgate", standalone_mode=False)
+            # On Windows click would expand `*`, `~` and `$NAME`, also in a command that is for the other side.
+            code = wicketgate(prog_name="wicketgate", standalone_mode=False, windows_expand_args=False)
         except ModuleNotFoundError as error:
             raise _unavailable(error) from error
     except click.ClickException as error:
