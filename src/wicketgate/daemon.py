@@ -19,6 +19,7 @@ import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -338,6 +339,12 @@ class Serve:
         if self._held >= 0:
             os.close(self._held)
             self._held = -1
+
+    def reload(self) -> None:
+        """Have netd read the operator's file of bound networks again. From a signal handler, so nothing here waits."""
+        for child in self.children:
+            if child.name == "netd" and child.process is not None:
+                child.process.send_signal(signal.SIGHUP)
 
     def wait_alive(self, seconds: float = 10.0) -> None:
         """Wait until every child runs and has the World. Raises FabricError."""

@@ -36,6 +36,8 @@ def _with_settings(command: Callable[..., int]) -> Callable[..., int]:
 def command(config: str | None, print_config: bool, **flags: str | None) -> int:
     """Serve the AWS APIs and EC2 Instance Connect Endpoints until SIGTERM or Ctrl-C.
 
+    SIGHUP has the file of bound networks (links_file) read again.
+
     Every setting has a line in the TOML file, an environment variable and a flag; the flag is the strongest.
     """
     from wicketgate import configuration
@@ -102,8 +104,12 @@ def _serve(chosen: Any, root: tuple[str, str] | None) -> int:
         on_root_made=_show_root,
     )
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: ended.set())
+    attended = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # nohup(1) ignores it
+    signal.signal(
+        signal.SIGHUP, lambda _number, _frame: ended.set() if attended and not _has_terminal() else serve.reload()
+    )
     serve.start()
     try:
         click.echo(f"wicketgate serves https://api.{chosen.domain} and its endpoints on port {chosen.port}", err=True)
@@ -111,6 +117,15 @@ def _serve(chosen: Any, root: tuple[str, str] | None) -> int:
     finally:
         serve.stop()
     return 0
+
+
+def _has_terminal() -> bool:
+    """Whether there is a controlling terminal: when that is gone, SIGHUP says so."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def _show_root(access_key_id: str, secret: str) -> None:
