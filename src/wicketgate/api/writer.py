@@ -24,7 +24,7 @@ import msgspec
 
 from wicketgate import ipc
 from wicketgate.control import endpoints, instances, peering
-from wicketgate.model import AccessKey, ApiError, Change, World, WorldError, apply_change
+from wicketgate.model import AccessKey, AddressInUse, ApiError, Change, World, WorldError, apply_change
 from wicketgate.model.change import inverse
 from wicketgate.store import Store, StoreError, TokenUse
 
@@ -70,8 +70,8 @@ class Writer:
         `note` is the Change's audit line, kept with it until `noted` is told that it stands in the audit file: a
         process that is killed between the two writes it when it starts again.
 
-        Raises ApiError: InternalError when it could not be enforced (it was undone), ServiceUnavailable when it could
-        not be kept (nothing was changed).
+        Raises ApiError: InternalError when it could not be enforced (it was undone), InvalidIPAddress.InUse when a host
+        of a bound network has an address, ServiceUnavailable when it could not be kept (nothing was changed).
         """
         try:
             after = apply_change(self.world, change)
@@ -108,6 +108,8 @@ class Writer:
         except ipc.FeedRefusal as refusal:
             _logger.error("a Change could not be enforced: %s", refusal)
             undone = self._undo(change, before, after, token)
+            if taken := AddressInUse.told(str(refusal)):
+                return undone, ApiError(AddressInUse.code, f"Address {taken}.")
             return undone, ApiError("InternalError", f"The change could not be enforced and was undone: {refusal}", 500)
         except ipc.FeedError as error:
             self._give_up(error)

@@ -27,7 +27,7 @@ from wicketgate.kernel.devices import Device
 from wicketgate.kernel.lan_device import LAN_DEVICE, Binding, LinkProblem, Mode, lan_namespace
 from wicketgate.kernel.nftables import Nftables
 from wicketgate.kernel.router import VOID
-from wicketgate.model import FabricError
+from wicketgate.model import AddressInUse, FabricError
 
 __all__ = ["LAN_DEVICE", "Binding", "Lan", "Mode", "is_lan", "lan_namespace", "link_of", "release_all", "remove"]
 
@@ -195,7 +195,7 @@ class Lan:
         new = set(addresses) - self._wanted
         found = self._asked(new)
         for address, mac in found.items():
-            raise FabricError(f"{address} is in use on the network of {self.subnet_id}, by {mac}")
+            raise AddressInUse(address, self.subnet_id, mac)
         self._free = frozenset(new)
 
     def answer(self, addresses: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from wicketgate.model.change import KINDS, Change, Resource, apply_change
 from wicketgate.model.errors import (
     AccessDenied,
+    AddressInUse,
     ApiError,
     AuthFailure,
     CallerError,
@@ -61,6 +62,7 @@ __all__ = [
     "REVOCATION_TAG",
     "AccessDenied",
     "AccessKey",
+    "AddressInUse",
     "ApiError",
     "AttachedNetwork",
     "AuthFailure",

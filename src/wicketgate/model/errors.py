@@ -12,6 +12,7 @@
     |-- ApiError               an API action refused: any of the EC2, IAM and STS APIs' own codes
     |-- WorldError             the state we were given contradicts itself
     `-- FabricError            the kernel did not do as told: our bug or the host's
+        `-- AddressInUse       or a host of a bound network has an address that was to be taken
 
 AWS publishes no list of openTunnel errors; ErrorCode values follow what clients reported (`AccessDeniedException`,
 `InvalidParameter`) and otherwise the EC2 API's own names. HTTP status by analogy with other AWS JSON services.
@@ -19,6 +20,7 @@ AWS publishes no list of openTunnel errors; ErrorCode values follow what clients
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -109,3 +111,19 @@ class WorldError(WicketgateError):
 
 class FabricError(WicketgateError):
     """The kernel refused a namespace, link, route or ruleset."""
+
+
+class AddressInUse(FabricError):
+    """A host of the network that a subnet is bound to has an address that was to be taken."""
+
+    code = "InvalidIPAddress.InUse"
+    WORDS: ClassVar[re.Pattern[str]] = re.compile(r"\S+ is in use on the network of subnet-\w+, by [0-9a-f:]+")
+
+    def __init__(self, address: str, subnet_id: str, mac: str) -> None:
+        super().__init__(f"{address} is in use on the network of {subnet_id}, by {mac}")
+
+    @classmethod
+    def told(cls, words: str) -> str:
+        """What one process says to another is words alone: those of such an error, if they are among them, else ""."""
+        found = cls.WORDS.search(words)
+        return "" if found is None else found[0]
