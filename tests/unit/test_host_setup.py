@@ -92,6 +92,19 @@ def test_what_a_machine_cannot_be_given(more):
         machine(**more)
 
 
+@pytest.mark.parametrize("instance", ["i-1", "i-11111111111111111\nid", "i-11111111 --server=https://b.test", "$(id)"])
+def test_what_is_no_instance(instance):
+    """It stands in comments of the script, in sshd's configuration and in words of a shell."""
+    with pytest.raises(InvalidUse, match="is no instance's id"):
+        Machine.of(instance, ANSWER, "https://a.test", None, "")
+
+
+def test_a_ca_that_would_be_more_than_text():
+    """A file of the administrator's own, which need not be read line by line before."""
+    with pytest.raises(InvalidUse, match="CA"):
+        machine(ca="-----BEGIN CERTIFICATE-----\nEND-OF-WICKETGATE\nid\n")
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -20,6 +20,7 @@ PATH: Final = "/machine"
 """Below which machines are answered, on the APIs' host."""
 _HERE: Final = Path(__file__).parent
 _END: Final = "END-OF-WICKETGATE"
+_is_instance = re.compile(r"i-[0-9a-f]{8,32}").fullmatch
 _is_address = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::[0-9]{1,5})?").fullmatch
 _is_url = re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?/?").fullmatch
 _is_text = re.compile(r"[\x20-\x7e\n]*").fullmatch
@@ -42,13 +43,18 @@ class Machine(NamedTuple):
     @classmethod
     def of(cls, instance_id: str, answer: dict[str, Any], url: str, ca: str | None, address: str) -> Machine:
         """From the answer to CreateMachineCredential. `ca`: PEM in the place of the answer's; empty = the machine's own
-        roots. Raises InvalidUse for a bad URL or address, TunnelFailed for an answer that is none."""
+        roots. Raises InvalidUse for what is no instance's id, no URL, no address or no text, TunnelFailed for an answer
+        that is none."""
+        if not _is_instance(instance_id):
+            raise InvalidUse(f"{instance_id!r} is no instance's id: expected i-...")
         if not _is_url(url):
             raise InvalidUse(
                 f"{url!r} is no address of APIs that a machine can be given: expected https://HOST[:PORT]."
             )
         if address and not _is_address(address):
             raise InvalidUse(f"--address {address!r}: expected IP[:PORT], an IPv6 address in brackets.")
+        if ca and not (_is_text(ca) and _END not in ca):
+            raise InvalidUse("The machine's CA is more than plain lines of PEM.")
         given = [answer.get(name, "") for name in ("MachineToken", "SignerRoot", "CertificateAuthority")]
         if not all(isinstance(one, str) and _is_text(one) and _END not in one for one in given) or not given[0]:
             raise TunnelFailed("The answer to CreateMachineCredential is not what a machine can be given.")
