@@ -38,6 +38,8 @@ ACKNOWLEDGE_SECONDS: Final = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
 MISSING_SECONDS: Final = 10.0
 """How long a Change waits for a required follower that is not there."""
+STRANGERS_SECONDS: Final = 60.0
+"""How often it is logged that strangers connect: any user of the host may, as often as he likes."""
 _BACKLOG: Final = 128
 _MAX_WORDS: Final = 64 * 1024
 """Bytes of a refusal; more are nonsense."""
@@ -119,6 +121,12 @@ class Followers:
         """When a required follower was seen last."""
         self._trouble = ""
         """Why the last required newcomer could not follow."""
+        self._writing = threading.Lock()
+        self._wholes: dict[frozenset[str], tuple[World, bytes]] = {}
+        """The last World as it was written for each kind: many newcomers share the bytes."""
+        self._strangers = 0
+        """How many were closed since that was logged last."""
+        self._strangers_logged = -STRANGERS_SECONDS
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
@@ -169,13 +177,24 @@ class Followers:
         talks = []
         for one in followers:
             if one.role.hidden not in updates:
-                updates[one.role.hidden] = one.role.update(world, change)
+                updates[one.role.hidden] = self._framed(one.role, world, change)
             talks.append(_Talk(one, world.revision, updates[one.role.hidden]))
         failures = _converse(talks, self._patience)
         for follower, error in failures.items():
             if not isinstance(error, ipc.FeedRefusal):
                 self._cut_off(follower, error)
         return failures
+
+    def _framed(self, role: Role, world: World, change: Change | None) -> bytes:
+        """The frame with a role's Update."""
+        if change is not None:
+            return ipc.frame(role.update(world, change))
+        with self._writing:
+            kept, written = self._wholes.get(role.hidden, (None, b""))
+            if kept is not world:
+                written = ipc.frame(role.update(world, None))
+                self._wholes[role.hidden] = world, written
+            return written
 
     def _cut_off(self, follower: Follower, why: Exception) -> None:
         _logger.warning("%s is cut off: %s", follower.role.name, why)
@@ -208,8 +227,8 @@ class Followers:
         user = ipc.peer_uid(sock)
         role = self._roles.get(user)
         if role is None:
-            _logger.warning("user %d is nobody who follows: its connection is closed", user)
             sock.close()
+            self._note_stranger(user)
             return
         sock.setblocking(False)
         newcomer = Follower(role, sock)
@@ -223,6 +242,14 @@ class Followers:
             self._newcomers.append(newcomer)
             newcomer.owed.append((self._world, None))
         threading.Thread(target=self._welcome, args=(newcomer,), name=f"welcome {role.name}", daemon=True).start()
+
+    def _note_stranger(self, user: int) -> None:
+        self._strangers += 1
+        now = time.monotonic()
+        if now - self._strangers_logged < STRANGERS_SECONDS:
+            return
+        _logger.warning("connections of nobody who follows closed: %d, the last one user %d's", self._strangers, user)
+        self._strangers, self._strangers_logged = 0, now
 
     def _forget_the_dead(self) -> None:
         for one in list(self._members):
@@ -238,12 +265,12 @@ class Followers:
     def _welcome(self, newcomer: Follower) -> None:
         try:
             if newcomer.role.opened:
-                self._say(newcomer, 0, ipc.opening(self._opening))
+                self._say(newcomer, 0, ipc.frame(ipc.opening(self._opening)))
             while not self._is_current(newcomer):
                 with self._changed:
                     owed, newcomer.owed = newcomer.owed, []
                 for world, change in owed:
-                    self._say(newcomer, world.revision, newcomer.role.update(world, change))
+                    self._say(newcomer, world.revision, self._framed(newcomer.role, world, change))
         except (ipc.FeedError, OSError) as error:
             with self._changed:
                 self._newcomers.remove(newcomer)
@@ -262,8 +289,8 @@ class Followers:
             self._changed.notify_all()
             return True
 
-    def _say(self, newcomer: Follower, revision: int, update: bytes) -> None:
-        for error in _converse([_Talk(newcomer, revision, update)], self._patience).values():
+    def _say(self, newcomer: Follower, revision: int, framed: bytes) -> None:
+        for error in _converse([_Talk(newcomer, revision, framed)], self._patience).values():
             raise error
 
 
@@ -273,10 +300,10 @@ class Followers:
 class _Talk:
     """One Update to one follower, and its answer."""
 
-    def __init__(self, follower: Follower, revision: int, update: bytes) -> None:
+    def __init__(self, follower: Follower, revision: int, framed: bytes) -> None:
         self.follower = follower
         self._revision = revision
-        self._unsent = memoryview(ipc.frame(update))
+        self._unsent = memoryview(framed)
         self._answer = bytearray()
 
     @property

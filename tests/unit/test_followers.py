@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -271,3 +272,38 @@ def test_strangers(followers):
     assert Peer(followers, few).ended.wait(2)
     second.sock.shutdown(socket.SHUT_RDWR)  # ended: there is room again
     assert Peer(followers, few).joined()
+
+
+def test_many_strangers_are_logged_once(followers, caplog):
+    """The socket is there for every user of the host: who only wants to fill the log does not."""
+    for _ in range(100):
+        ours, theirs = socket.socketpair()
+        followers.accept(ours)
+        assert theirs.recv(1) == b""
+        theirs.close()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"connections of nobody who follows closed: 1, the last one user {os.geteuid()}'s"
+    ]
+
+
+class Counted(Role):
+    """A role that counts how often a whole World is written for it."""
+
+    written: ClassVar[list[int]] = []
+
+    def update(self, world, change):
+        self.written.append(world.revision)
+        return super().update(world, change)
+
+
+def test_many_newcomers_share_what_they_are_told(followers):
+    """A gateway in wrong hands may connect as often as there is room, and read nothing: it costs one World."""
+    role = Counted("gateway", frozenset({"user"}), most=100)
+    followers._roles = {os.geteuid(): role}
+    pairs = [socket.socketpair() for _ in range(100)]
+    for ours, _ in pairs:
+        followers.accept(ours)
+    for _, theirs in pairs:
+        assert ipc.updated(None, ipc.read_frame(theirs)).revision == FIRST.revision
+        theirs.close()
+    assert role.written == [FIRST.revision]
