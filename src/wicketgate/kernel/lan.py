@@ -256,7 +256,9 @@ class Lan:
             raise FabricError(f"a machine's link in namespace {self.namespace}: {error.strerror}") from error
 
     def _load(self) -> None:
-        self._run(lan_rules.table(self._members, present=self._device is not None))
+        self._run(
+            lan_rules.table(self._members, present=self._device is not None, routed=self.binding.mode == "routed")
+        )
 
     def _run(self, commands: str) -> None:
         self._generation = -1  # if this fails, the next look puts all of it in force

@@ -2,7 +2,9 @@
 behind it, by the groups, at a link of the machine's own.
 
     netdev  in      ARP and neighbour discovery are for the namespace itself; IP that is for our link-layer address goes
-                    unchanged to the link of whom it gives as its source; everything else is dropped
+                    unchanged to the link of whom it gives as its source; routed, an error of ICMP about a packet to a
+                    machine, which any router on the way may send, goes there as if the machine had sent it; everything
+                    else is dropped
             absent  in the place of `in` while there is no device: what is for a machine is refused at once, by an
                     answer under the machine's address
     inet    hops    the namespace is no hop: what may go no further arrives
@@ -30,18 +32,27 @@ STRANGERS: Final = "limit rate 20/second burst 50 packets"
 entry in the neighbour table, of which the whole host has one."""
 
 
-def table(members: Mapping[str, tuple[int, Iterable[str]]], *, present: bool) -> str:
+ERRORS: Final = (
+    # Of a packet's destination: behind the eight bytes of ICMP, at 16 of IPv4's header (RFC 792) and 24 of IPv6's.
+    "ether type ip icmp type { destination-unreachable, time-exceeded } ip saddr set @th,192,32",
+    "ether type ip6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded } ip6 saddr set @th,256,128",
+)
+"""From a router on the way, whose address is no machine's. Behind it only errors of a flow that is known, from one of
+its ends, pass without a rule, and TCP looks whether the error is about a segment that it has just sent (RFC 5927)."""
+
+
+def table(members: Mapping[str, tuple[int, Iterable[str]]], *, present: bool, routed: bool) -> str:
     """Commands that put the whole ruleset in force, in one transaction.
 
     `members`: name of each machine's link here -> its index and the machine's addresses. `present`: whether the device
-    is there.
+    is there; `routed`: whether routers of any address may be behind it.
     """
     elements = [(address, index) for index, addresses in members.values() for address in addresses]
     lines = [f"table netdev {TABLE}\ndelete table netdev {TABLE}\ntable netdev {TABLE} {{"]
     lines += ["counter strangers { }", "counter others { }"]
     lines += _map("m4", "ipv4_addr", [one for one in elements if ":" not in one[0]])
     lines += _map("m6", "ipv6_addr", [one for one in elements if ":" in one[0]])
-    lines += _inwards() if present else _absent(sorted(members))
+    lines += _inwards(routed=routed) if present else _absent(sorted(members))
     return "\n".join([*lines, "}", FORWARDING])
 
 
@@ -62,7 +73,7 @@ def _map(name: str, kind: str, pairs: list[tuple[str, int]]) -> list[str]:
     return [f"map {name} {{ type {kind} : iface_index; {filled} }}"]
 
 
-def _inwards() -> list[str]:
+def _inwards(*, routed: bool) -> list[str]:
     solicitation = "ether type ip6 ip6 nexthdr icmpv6 icmpv6 type nd-neighbor-solicit"
     return [
         "chain in {",
@@ -72,6 +83,7 @@ def _inwards() -> list[str]:
         f"{solicitation} ip6 saddr @m6 accept",
         f"{solicitation} {STRANGERS} accept",
         "meta pkttype != host counter name others drop",
+        *(ERRORS if routed else ()),
         f"ether type ip ether daddr set {LINK_ADDRESS} fwd to ip saddr map @m4",
         f"ether type ip6 ether daddr set {LINK_ADDRESS} fwd to ip6 saddr map @m6",
         "counter name strangers drop",
