@@ -8,9 +8,11 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvloop
@@ -53,9 +55,10 @@ class _Worker:
         if recovery.closed:
             _logger.warning("wrote the close lines of %d tunnels of an earlier process", len(recovery.closed))
         self._netd.start()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_report)
         following = asyncio.ensure_future(self._follow())
         following.add_done_callback(lambda _: self._over.set())
-        loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._over.set)
         loop.add_signal_handler(signal.SIGUSR1, self._drain)
         loop.add_signal_handler(signal.SIGHUP, self._audit.reopen)
@@ -157,6 +160,20 @@ def serve(config: GatewayConfig) -> int:
 
 async def _run(config: GatewayConfig) -> None:
     await _Worker(config).run()
+
+
+def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what the event loop caught. Whatever a client does in its TLS handshake is no error of ours.
+
+    aiofastnet gives a class in the place of an exception when a client goes in the middle of it.
+    """
+    error = context.get("exception")
+    kind = error if isinstance(error, type) else type(error)
+    if issubclass(kind, (ssl.SSLError, ConnectionError)):
+        _logger.debug("a client: %s", error)
+    else:
+        caught = error if isinstance(error, BaseException) else None
+        _logger.error("%s: %r", context.get("message"), error, exc_info=caught)
 
 
 def main() -> int:
