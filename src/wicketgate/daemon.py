@@ -39,6 +39,7 @@ from wicketgate.followers import (
     GATEWAY_NEEDS_NOT,
     IDENTITIES,
     INSIGHTS,
+    METADATA_NEEDS_NOT,
     NETD_NEEDS_NOT,
     narrowed,
     without,
@@ -588,7 +589,7 @@ class Serve:
         command = self._metadata_command(theirs.fileno())
         log = logs / "metadata.log"
         self.children.append(
-            Child("metadata", command, [theirs.fileno()], log, self.environment, hidden=INSIGHTS),
+            Child("metadata", command, [theirs.fileno()], log, self.environment, hidden=METADATA_NEEDS_NOT),
         )
         for one in self.companions:
             log = logs / f"{one.name}.log"

@@ -33,6 +33,7 @@ INSIGHTS: Final = frozenset({"network-insights-path", "network-insights-analysis
 """Kinds that only the API process has a use for."""
 NETD_NEEDS_NOT: Final = IDENTITIES | INSIGHTS | {"pushed-key", "prefix-list-version"}
 GATEWAY_NEEDS_NOT: Final = INSIGHTS | {"pushed-key", "prefix-list-version"}
+METADATA_NEEDS_NOT: Final = IDENTITIES | INSIGHTS | {"prefix-list-version"}
 
 ACKNOWLEDGE_SECONDS: Final = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
@@ -68,7 +69,7 @@ class Role:
 
 NETD: Final = Role("netd", NETD_NEEDS_NOT, required=True)
 GATEWAY: Final = Role("gateway", GATEWAY_NEEDS_NOT, opened=True, most=512)
-METADATA: Final = Role("metadata", INSIGHTS)
+METADATA: Final = Role("metadata", METADATA_NEEDS_NOT)
 
 
 def without(world: World, hidden: frozenset[str]) -> World:

@@ -11,6 +11,7 @@ from typing import ClassVar
 import msgspec
 import pytest
 
+from wicketgate import followers as followers_module
 from wicketgate import ipc
 from wicketgate.followers import Followers, Role
 from wicketgate.model import AccessKey, Change, User, Vpc, World, apply_change
@@ -117,6 +118,20 @@ def test_newcomers_get_the_world(followers):
     assert gateway.opening == OPENING
     assert (netd.world.vpcs, netd.world.users, netd.world.access_keys) == (FIRST.vpcs, (), ())
     assert gateway.world == secret
+
+
+@pytest.mark.parametrize(
+    ("role", "told"),
+    [(followers_module.NETD, False), (followers_module.METADATA, False), (followers_module.GATEWAY, True)],
+    ids=lambda one: getattr(one, "name", ""),
+)
+def test_secret_keys_go_to_gateways_alone(role, told):
+    """Nobody else decides by them; metadata answers machines, and one of those may come to be its master."""
+    key = AccessKey(id="AKIA", secret="hidden", user_name="a")
+    world = msgspec.structs.replace(FIRST, users=(User(name="a", id="AIDAA"),), access_keys=(key,))
+    change = Change(puts=(msgspec.structs.replace(key, id="AKIB"),), time=1.0)
+    assert (b"hidden" in role.update(world, None)) is told
+    assert (b"hidden" in role.update(apply_change(world, change), change)) is told
 
 
 def test_netd_first_then_all_at_once(followers):
