@@ -72,8 +72,21 @@ def test_an_api_process_that_says_nonsense(deployment, ec2, first):
     ec2.describe_vpcs()
 
 
+def has_in_memory(pid, data):
+    """Whether these bytes stand anywhere in what a process can write to."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, rights, *_ = line.split()
+            start, end = (int(one, 16) for one in place.split("-"))
+            if rights.startswith("rw"):
+                memory.seek(start)
+                if data in (memory.read(end - start) or b""):
+                    return True
+    return False
+
+
 def test_no_core_dumps_and_no_secrets_in_sight(place):
-    """What has secrets in its memory leaves no core; none stands on a command line; netd and gateways get none."""
+    """What has secrets in its memory leaves no core; none stands on a command line. netd and metadata know none."""
     with serving(place, **GIVEN) as process:
         found = children(process.pid)
         assert set(found) == {f"wicketgate.{name}" for name in ("api", "netd", "gateway", "metadata")}
@@ -84,7 +97,9 @@ def test_no_core_dumps_and_no_secrets_in_sight(place):
             assert ROOT[1].encode() not in Path(f"/proc/{pid}/cmdline").read_bytes(), name
             if name != "wicketgate.api":
                 assert ROOT[1].encode() not in Path(f"/proc/{pid}/environ").read_bytes(), name
-            if name in ("wicketgate.api", "wicketgate.gateway"):
+            knows = name in ("wicketgate.api", "wicketgate.gateway")
+            assert has_in_memory(pid, ROOT[1].encode()) is knows, name
+            if knows:
                 soft, hard = limits["Max open files"]
                 assert soft == hard, name
 
