@@ -265,3 +265,6 @@ def test_only_own_files_of_a_directory(tmp_path):
     for name in ("link.jsonl", "pipe.jsonl"):
         with pytest.raises(AuditError, match=name):
             list(events([tmp_path / name]))
+        (tmp_path / name).rename(tmp_path / "first.jsonl")  # followed in the order of names
+        with pytest.raises(AuditError, match=r"first\.jsonl"):
+            next(follow(tmp_path))

@@ -339,7 +339,7 @@ class _Tail:
                     found += self._read_open()  # written between reading and renaming
                     self._file.close()
                     self._place = 0
-                self._file = self._path.open("rb")
+                self._file = open_audit_file(self._path)
                 found += self._read_open()
         except FileNotFoundError:  # renamed, and not made again yet
             return found
