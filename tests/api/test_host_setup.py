@@ -35,15 +35,15 @@ class Scene:
         self.own = deployment.client("wicketgate")
         self.machine = Machine(directory, self.instance)
 
-    def host_setup(self, *words):
+    def host_setup(self, *words, start=("-m", "wicketgate.cli")):
         """Run the verb; (exit code, standard output, standard error)."""
-        command = [sys.executable, "-m", "wicketgate.cli", "host-setup", *words, self.instance]
+        command = [sys.executable, *start, "host-setup", *words, self.instance]
         environment = {**os.environ, "AWS_ACCESS_KEY_ID": ROOT[0], "AWS_SECRET_ACCESS_KEY": ROOT[1]}
         environment |= {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": f"https://{API}"}
         done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, check=False, stdin=subprocess.DEVNULL, timeout=60
+            command, capture_output=True, env=environment, check=False, stdin=subprocess.DEVNULL, timeout=60
         )
-        return done.returncode, done.stdout, done.stderr
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def push(self, instance=None, user="admin"):
         """Push the machine's key."""
@@ -84,6 +84,16 @@ def machine(scene):
         scene.own.delete_machine_credential(InstanceId=scene.instance, MachineCredentialId=credential)
     assert scene.machine.files() == before
     assert scene.machine.log_in(scene.machine.own)[0]
+
+
+def test_what_is_printed_where_lines_end_otherwise(scene, machine):
+    """Windows ends them by CR LF: to a shell that would be another script."""
+    windows = "import sys; sys.stdout.reconfigure(newline='\\r\\n'); from wicketgate.cli import main; main()"
+    for words in ((), ("--undo",)):
+        code, script, _ = scene.host_setup(*words, start=("-c", windows))
+        assert code == 0
+        assert script.startswith("#!/bin/sh\n")
+        assert "\r" not in script
 
 
 def test_from_script_to_login_and_back(scene, machine):

@@ -17,6 +17,7 @@ from tests.wire.gateway_harness import Target, make_world
 from tests.wire.test_client import LocalGateway, command, environment
 
 CLIENT_VERBS = ("ssh", "open-tunnel", "ssh-config", "proxy", "env", "explain", "reach", "check", "lint", "audit")
+CLIENT_VERBS += ("machines", "host-setup")
 DATA = os.urandom(300_000)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,7 +146,7 @@ def _set_up(deployment: Deployment, instance: str, run: _Remote | None, wish: _W
     made = str(answer["MachineCredential"]["MachineCredentialId"])
     script = setup_script(Machine.of(instance, answer, wish.url, wish.ca, wish.address))
     if run is None:
-        sys.stdout.write(script)
+        _print(script)
     elif code := run(script):
         _delete(deployment, instance, made)
         complain(f"The machine was not set up; the credential that was made for it, {made}, has been deleted.")
@@ -157,11 +156,16 @@ def _set_up(deployment: Deployment, instance: str, run: _Remote | None, wish: _W
     return 0
 
 
+def _print(script: str) -> None:
+    """As bytes: wherever it is printed, it is for a POSIX shell."""
+    click.echo(script.encode(), nl=False)
+
+
 def _undo(deployment: Deployment, instance: str, run: _Remote | None) -> int:
     from wicketgate.client.host_setup import undo_script
 
     if run is None:
-        sys.stdout.write(undo_script())
+        _print(undo_script())
     elif code := run(undo_script()):
         complain("The machine is as it was; its credential goes on.")
         return code
