@@ -162,6 +162,8 @@ def _carry_out(ec2: Ec2, rows: Sequence[Row], file: str, wrong: Sequence[Wrong] 
         count = len({line for line, _ in (*wrong, *planned.wrong)})
         click.echo(f"wicketgate: nothing was registered: {_counted(count, 'line')} cannot be used", err=True)
         return FAILED
+    for row, machine in planned.same if not file else ():  # who adds one wants its id
+        click.echo(f"{row.address}: {machine.id}")
     for row, machine, difference in planned.other:
         click.echo(f"{row.address}: {machine.id} is registered with {printable(difference)}; left as it is")
     made = 0 if dry_run else _register(ec2, planned, file)

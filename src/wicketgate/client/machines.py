@@ -109,7 +109,7 @@ class Plan:
     """What rows come to."""
 
     new: list[Wish] = field(default_factory=list)
-    same: list[Row] = field(default_factory=list)
+    same: list[tuple[Row, Machine]] = field(default_factory=list)
     """Registered already, as the row says."""
     other: list[tuple[Row, Machine, str]] = field(default_factory=list)
     """Registered, but not as the row says; with the difference in words."""
@@ -152,7 +152,7 @@ def plan(ec2: Ec2, rows: Sequence[Row]) -> Plan:
             elif difference := _difference(wish, machine):
                 found.other.append((row, machine, difference))
             else:
-                found.same.append(row)
+                found.same.append((row, machine))
         except _Unfit as unfit:
             found.wrong.append(Wrong(row.line, str(unfit)))
     return found
