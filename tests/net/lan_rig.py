@@ -134,12 +134,13 @@ class Site:
             server.kill()
             server.wait()
             server.stdout.close()
+        # The kernel takes a namespace down some time after its name: links that lead into one would still be here then,
+        # in the way of the next site's.
         for link in json.loads(ip("-j link show")):
-            if link["ifname"] in ("br0", "nic0"):
+            if link["ifname"] in ("br0", "nic0") or link["ifname"].startswith("p-"):
                 ip("link del dev", link["ifname"])
         for name in [*self.names, *([self.place] if self.place else [])]:
             ip("netns del", name)
-        time.sleep(0.05)  # the kernel removes namespaces a little later
 
 
 def _configuration(name):
