@@ -425,25 +425,68 @@ def test_preserved_clients_need_the_return_path(site, tmp_path):
     process.stop()
 
 
-def test_killed_at_any_point_no_device_is_lost(site, tmp_path):
-    """netd killed at 12 moments of binding and releasing: the NIC is always somewhere, and at last where it should."""
-    file = tmp_path / "links.toml"
+KILLER = """#!/bin/sh
+echo "$*" >>{place}/calls
+if [ "$(wc -l <{place}/calls)" = "{number}" ]; then
+    [ {when} = before ] || PATH={path} ip "$@"
+    kill -9 $PPID
+    exit 1
+fi
+PATH={path} exec ip "$@"
+"""
+"""An ip(8) that kills who has called it for this time, before or after it has done its work."""
+
+
+@pytest.mark.once
+def test_killed_in_any_step_no_device_is_lost(site, tmp_path, monkeypatch):
+    """netd killed at each call of ip(8) with which a NIC is moved or given back: it is always somewhere, and at last
+    where it should be, with its addresses and its state."""
+    file, place, path = tmp_path / "links.toml", tmp_path / "bin", os.environ["PATH"] + ":/usr/sbin"
+    place.mkdir()
     ip("addr add 10.9.0.2/24 dev nic0")
-    for number in range(12):
+    mac = home()["nic0"]["address"]
+    monkeypatch.setenv("PATH", f"{place}:{path}")
+
+    def run(text, number):
+        """Whether a netd that is killed at this call came so far."""
         file.write_text("")
         file.chmod(0o644)
-        if number % 2:
+        if text:
             write(file)
+        (place / "calls").write_text("")
+        when = ("before", "after")[number % 2]
+        (place / "ip").write_text(KILLER.format(place=place, number=number, when=when, path=path))
+        (place / "ip").chmod(0o755)
         process = Process(tmp_path, links_file=str(file))
         process.tell(made(revision=number + 1))
-        time.sleep(0.25 + 0.02 * number)
+        try:
+            ended = process.answers(10) and not process.feed.recv(1, socket.MSG_PEEK)
+        except ConnectionResetError:
+            ended = True
         process.process.kill()
         process.process.wait()
+        process.feed.close()
+        process.gateway.close()
+        (place / "ip").unlink()
+        links = [*home().values(), *(json.loads(ip("-j link show", namespace=LAN)) if LAN in netns.names() else [])]
+        assert [one["ifname"] for one in links if one["address"] == mac] in (["nic0"], ["lan0"]), number
+        return ended
+
+    moments = 0
+    for number in range(1, 100):
+        bound, freed = run("bound", number), run("", number)
+        moments += bound + freed
+        if not bound and not freed:
+            break
+    assert moments >= 10
+    file.write_text("")
     process = Process(tmp_path, links_file=str(file))
-    assert process.apply(made(revision=20)) == 20
-    assert through("10.9.0.11") == OURS
-    assert process.apply(World(revision=21)) == 21
+    assert process.apply(made(revision=200)) == 200
+    assert "UP" in home()["nic0"]["flags"]
     assert {one["local"] for one in json.loads(ip("-j addr show dev nic0"))[0]["addr_info"]} >= {"10.9.0.2"}
+    write(file)
+    process.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: through("10.9.0.11") == OURS)
     process.stop()
 
 
@@ -468,6 +511,22 @@ def test_what_cannot_be_bound_is_worded(site, fabric):
         assert through("10.9.0.11") == REFUSED
         assert home().keys() >= {"nic0", "br0", "a", "b"}
     fabric.rebind({SUBNET: Binding("own", "nic0")})
+    assert (fabric.lans[SUBNET].problem, through("10.9.0.11")) == ("", OURS)
+    ip("link del dev a")
+
+
+def test_the_hosts_only_way_out_is_not_moved(site, fabric):
+    """An operator who names the wrong NIC keeps the session that he is in."""
+    ip("addr add 192.0.2.2/24 dev nic0")
+    ip("route add default via 192.0.2.1")
+    fabric.rebind({SUBNET: Binding("own", "nic0")})
+    fabric.apply(made())
+    assert fabric.lans[SUBNET].problem == "its link cannot be moved"
+    assert "default via 192.0.2.1 dev nic0" in ip("route")
+    ip("link add name a type veth peer name b")
+    ip("link set dev a up")
+    ip("route add default dev a metric 9")  # now it has another
+    fabric.look()
     assert (fabric.lans[SUBNET].problem, through("10.9.0.11")) == ("", OURS)
     ip("link del dev a")
 

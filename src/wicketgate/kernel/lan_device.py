@@ -148,6 +148,12 @@ def _address(namespace: str) -> str:
 
 def _move(namespace: str, binding: Binding, host: Device) -> Device:
     if not host.alias.startswith(binding.alias):  # else a kill came between, and it says already how it was
+        if _is_only_way_out(host.name):
+            raise LinkProblem(
+                f"link {host.name} has the only default route of this host, which would be cut off: give it another "
+                "one first, or take this one away",
+                "its link cannot be moved",
+            )
         lasting = _addresses(host.name)
         alias = f"{binding.alias}{'up' if host.up else 'down'}|{' '.join(lasting)}"
         while len(alias.encode()) > LONGEST_ALIAS:
@@ -160,6 +166,16 @@ def _move(namespace: str, binding: Binding, host: Device) -> Device:
         _set_alias(HERE, host.name, "")
         raise LinkProblem(f"link {host.name} cannot be moved: {error}", "its link cannot be moved") from error
     return _made(namespace)
+
+
+def _is_only_way_out(device: str) -> bool:
+    """Whether this host's default routes, of both families, are all by one device. Raises FabricError."""
+    routes = [
+        route
+        for version in ("-4", "-6")
+        for route in ip.read(HERE, version, "route", "show", "default", "table", "main")
+    ]
+    return {str(hop["dev"]) for one in routes for hop in [one, *one.get("nexthops", [])] if "dev" in hop} == {device}
 
 
 def _addresses(device: str) -> list[str]:

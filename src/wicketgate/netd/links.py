@@ -34,7 +34,8 @@ KEYS: Final = ("subnet", "mode", "device", "return_path", "endpoint_addresses", 
 MOST_BYTES: Final = 1 << 20
 
 _SUBNET = re.compile(r"subnet-[0-9a-f]{8,17}")
-_DEVICE = re.compile(r"[!-.0-~]{1,15}")  # what Linux takes: no slash, no white space; IFNAMSIZ is 16 with its end
+_DEVICE = re.compile(r"\w[\w.+-]{0,14}", re.ASCII)
+"""Less than Linux takes (IFNAMSIZ is 16 with its end): `#`, quotes and `%d` mean something else to ip(8)."""
 _TABLE = re.compile(r"""^[ \t]*\[\[\s*["']?link["']?\s*\]\]""", re.MULTILINE)
 
 
@@ -162,9 +163,7 @@ def _link(table: dict[str, Any], place: str) -> Link:
         raise LinksError(f"{place}: there is no {key!r} in a [[link]]; there are {', '.join(KEYS)}")
     subnet = _text(table, "subnet", place, "a subnet's id", _SUBNET)
     mode = _text(table, "mode", place, " or ".join(MODES), re.compile("|".join(MODES)))
-    device = _text(table, "device", place, "a link's name of at most 15 bytes", _DEVICE)
-    if device in (".", ".."):
-        raise LinksError(f"{place}: device must be a link's name, not {device!r}")
+    device = _text(table, "device", place, "a link's name of at most 15 letters, digits and ._+-", _DEVICE)
     addresses = table.get("endpoint_addresses", [])
     if not isinstance(addresses, list):
         raise LinksError(f'{place}: endpoint_addresses must be a list, e.g. ["10.9.0.250"], not {addresses!r}')
