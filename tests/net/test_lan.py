@@ -16,6 +16,7 @@ from tests.net import lan_rig
 from tests.net.lan_rig import PORTS, Site, connect, ip
 from tests.net.test_netd import Process
 from tests.net.worlds import CLIENT, ENDPOINT, SUBNET, VPC, resource_id, rule, sg
+from wicketgate.kernel import lan as lan_module
 from wicketgate.kernel import netns
 from wicketgate.kernel.dial import dial
 from wicketgate.kernel.fabric import Fabric
@@ -103,9 +104,9 @@ def _interface(name, subnet, four, six, group, **more):
     )
 
 
-def through(address, port=22, client=None, seconds=2.0):
+def through(address, port=22, client=None, seconds=2.0, source=OURS):
     """What a dial from the endpoint gets: under which address it was seen, or the name of an errno."""
-    sock, number = dial(ENDPOINT, address, port, client, OURS6 if ":" in address else OURS)
+    sock, number = dial(ENDPOINT, address, port, client, OURS6 if ":" in address else source)
     with sock:
         if number not in (0, errno.EINPROGRESS):
             return REFUSED if number in (errno.EHOSTUNREACH, errno.EACCES) else os.strerror(number)
@@ -257,7 +258,7 @@ def test_a_subnet_that_is_not_bound_leads_nowhere(lan, fabric):
     assert sorted(netns.names()) == sorted([VPC, ENDPOINT, resource_id("i", "inner")])
 
 
-def test_the_endpoints_address_is_somebody_elses(lan):
+def test_the_endpoints_address_is_somebody_elses(lan, monkeypatch):
     """A change that would take an address of another host is refused in words, and nothing is answered for it."""
     free = made()
     site, fabric, _ = lan("bridge", world=msgspec.structs.replace(free, endpoints=(), interfaces=free.interfaces[1:]))
@@ -269,6 +270,13 @@ def test_the_endpoints_address_is_somebody_elses(lan):
     again.apply(taken)  # at a start it is enforced all the same, but for that address
     assert again.lans[SUBNET].taken == {"10.9.0.99": site.mac("pc")}
     assert connect("m1", "10.9.0.99", 80) == "10.9.0.11"
+    ip("addr del 10.9.0.99/24 dev eth0", namespace="pc")
+    again.look()
+    assert again.lans[SUBNET].taken != {}, "it is not asked at every look"
+    monkeypatch.setattr(lan_module, "AGAIN_SECONDS", 0.0)
+    again.look()
+    assert again.lans[SUBNET].taken == {}
+    assert through("10.9.0.11", source="10.9.0.99") == "10.9.0.99"
     again.close()
 
 

@@ -19,6 +19,7 @@ import hashlib
 import logging
 import re
 import socket
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -33,6 +34,9 @@ __all__ = ["LAN_DEVICE", "Binding", "Lan", "Mode", "is_lan", "lan_namespace", "l
 
 PROBE_SECONDS: Final = 0.4
 """How long it is asked, at most, whether somebody has the addresses already that are to be answered for."""
+
+AGAIN_SECONDS: Final = 30.0
+"""How often it is asked again for addresses that somebody had. While he has them it takes no time: he answers."""
 
 SYSCTLS: Final = {
     "net/ipv4/ip_forward": "1",
@@ -108,6 +112,8 @@ class Lan:
         self.taken: dict[str, str] = {}
         """Addresses that are not answered for because somebody has them -> his link-layer address."""
         self._in_use = in_use
+        self._asked_at = 0.0
+        """When it was last asked for addresses, of the monotonic clock."""
         self._device: Device | None = None
         self.looked = False
         """Whether it was looked for the device yet."""
@@ -140,6 +146,8 @@ class Lan:
             if self._device is None or device.index != self._device.index or not device.up:
                 self._bring_up(device)
             self._device, self.mtu, self.problem = device, device.mtu, ""
+            if self.taken and time.monotonic() >= self._asked_at + AGAIN_SECONDS:
+                self._settle_answers()
             self._say(f"{self.subnet_id} is bound to {self.binding.device} ({self.binding.mode})", logging.INFO)
         except FabricError as error:
             self.problem = error.public if isinstance(error, LinkProblem) else "its link cannot be set up"
@@ -206,9 +214,9 @@ class Lan:
         self._settle_answers()
 
     def _settle_answers(self) -> None:
-        self.taken = self._asked(self._wanted - self._answered - self._free)
-        self._free = frozenset()
-        for address, mac in self.taken.items():
+        before, self.taken = self.taken, self._asked(self._wanted - self._answered - self._free)
+        self._free, self._asked_at = frozenset(), time.monotonic()
+        for address, mac in self.taken.items() - before.items():
             _logger.error("%s of %s is not answered for: %s has it", address, self.subnet_id, mac)
         wanted = self._wanted - self.taken.keys()
         new = wanted - self._answered
