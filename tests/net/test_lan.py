@@ -334,6 +334,16 @@ def test_a_link_that_goes_and_comes_back(lan, mode, flap):
         peer.close()
 
 
+def test_the_hosts_end_of_a_routed_link(lan):
+    """Somebody deletes it, or switches it off, with which its routes are gone: all is there again at the next look."""
+    _, fabric, _ = lan("routed")
+    for harm in ("link del to-gate", "link set dev to-gate down"):
+        ip(harm)
+        fabric.look()
+        assert fabric.lans[SUBNET].problem == ""
+        assert (through("10.9.0.11"), through("fd09::11")) == (OURS, OURS6), harm
+
+
 # -- with netd and the operator's file ---------------------------------------------------------------------------------
 
 

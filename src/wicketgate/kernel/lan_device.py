@@ -269,6 +269,9 @@ def _routed(namespace: str, binding: Binding, there: Device | None, host: Device
         there, host = _made(namespace), None
     if host is None or not host.up:
         ip.batch(HERE, [f"link set dev {binding.device} up"])
+        # The host's routes by it are gone, which whoever brings the other end up lays again.
+        ip.batch(namespace, [f"link set dev {LAN_DEVICE} down"])
+        return _made(namespace)
     return there
 
 
