@@ -106,6 +106,7 @@ class Machine:
     def log_in(self, key, user="admin", seconds=30):
         """Whether the key logs in, and how many seconds that took."""
         options = ["UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=no", "BatchMode=yes", "IdentitiesOnly=yes"]
+        options += ["ConnectionAttempts=5"]  # sshd listens to nobody for a moment while it reloads
         words = [word for one in options for word in ("-o", one)]
         began = time.monotonic()
         done = subprocess.run(
