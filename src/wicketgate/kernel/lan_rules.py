@@ -3,8 +3,8 @@ behind it, by the groups, at a link of the machine's own.
 
     netdev  in      ARP and neighbour discovery are for the namespace itself; IP that is for our link-layer address goes
                     unchanged to the link of whom it gives as its source; routed, an error of ICMP about a packet to a
-                    machine, which any router on the way may send, goes there as if the machine had sent it; everything
-                    else is dropped
+                    machine, which any router on the way may send, goes there as if the machine had sent it; answers to
+                    netd's own pings, which it has seen before any rule, and everything else are dropped
             absent  in the place of `in` while there is no device: what is for a machine is refused at once, by an
                     answer under the machine's address
     inet    hops    the namespace is no hop: what may go no further arrives
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from wicketgate.kernel.lan_device import LAN_DEVICE
+from wicketgate.kernel.neighbour_frames import ECHO_MARK
 
 TABLE: Final = "wicketgate"
 LINK_ADDRESS: Final = "02:00:00:00:00:01"
@@ -34,8 +35,10 @@ entry in the neighbour table, of which the whole host has one."""
 
 ERRORS: Final = (
     # Of a packet's destination: behind the eight bytes of ICMP, at 16 of IPv4's header (RFC 792) and 24 of IPv6's.
-    "ether type ip icmp type { destination-unreachable, time-exceeded } ip saddr set @th,192,32",
-    "ether type ip6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded } ip6 saddr set @th,256,128",
+    # About pings (protocol at 9 and 6) they are for netd alone, if for anybody: it pings who is not there.
+    "ether type ip icmp type { destination-unreachable, time-exceeded } @th,136,8 != 1 ip saddr set @th,192,32",
+    "ether type ip6 icmpv6 type { destination-unreachable, packet-too-big, time-exceeded } @th,112,8 != 58 "
+    "ip6 saddr set @th,256,128",
 )
 """From a router on the way, whose address is no machine's. Behind it only errors of a flow that is known, from one of
 its ends, pass without a rule, and TCP looks whether the error is about a segment that it has just sent (RFC 5927)."""
@@ -83,6 +86,9 @@ def _inwards(*, routed: bool) -> list[str]:
         f"{solicitation} ip6 saddr @m6 accept",
         f"{solicitation} {STRANGERS} accept",
         "meta pkttype != host counter name others drop",
+        # They are about nothing that the VPC knows, and would be counted there.
+        f"ether type ip icmp type echo-reply @th,64,64 0x{ECHO_MARK.hex()} drop",
+        f"ether type ip6 icmpv6 type echo-reply @th,64,64 0x{ECHO_MARK.hex()} drop",
         *(ERRORS if routed else ()),
         f"ether type ip ether daddr set {LINK_ADDRESS} fwd to ip saddr map @m4",
         f"ether type ip6 ether daddr set {LINK_ADDRESS} fwd to ip6 saddr map @m6",

@@ -21,6 +21,9 @@ SOURCE_LINK_LAYER, TARGET_LINK_LAYER = 1, 2
 OVERRIDE, SOLICITED = 0x20, 0x40
 """Flags of an advertisement, in the first of their four bytes (RFC 4861, 4.4)."""
 
+ECHO_MARK: Final = b"wicketga"
+"""How the data of our own echo requests begins, so that answers to them can be told from answers to others' pings."""
+
 _ETHERNET = struct.Struct("!6s6sH")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _ARP_REQUEST, _ARP_REPLY = 1, 2

@@ -17,6 +17,7 @@ from typing import Final
 from wicketgate.kernel import netns
 from wicketgate.kernel.lan import LAN_DEVICE, lan_namespace
 from wicketgate.kernel.neighbour_frames import (
+    ECHO_MARK,
     Claim,
     Echo,
     Wish,
@@ -87,7 +88,7 @@ class Outside:
         self._places: dict[str, dict[tuple[str, str], bool]] = {}
         """Instance -> (subnet, address) of all that is watched -> whether its state goes by it."""
         self._identifier = int.from_bytes(os.urandom(2), "big")
-        self._secret = os.urandom(_SECRET_SIZE)
+        self._secret = ECHO_MARK + os.urandom(_SECRET_SIZE)
         """What our echo requests bear, so that no answer to them can be made up by who did not see one."""
         self._next_tick = self._next_look = 0.0
 
