@@ -4,15 +4,19 @@ import errno
 import hashlib
 import os
 import socket
+import struct
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
 
 from tests.net import lan_rig
 from tests.net.lan_rig import ip
-from tests.net.test_lan import ENDPOINT, OURS, OURS6, lan, made
+from tests.net.packets import Ends, icmp, packet, tcp
+from tests.net.test_lan import ENDPOINT, OURS, OURS6, VPC, lan, made
+from wicketgate.kernel import netns
 from wicketgate.kernel.dial import dial
 
 __all__ = ["lan"]
@@ -111,3 +115,60 @@ def test_a_large_transfer(lan, vpn, mtu, address):
         mss = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
     assert (got[:32], got[32:]) == (hashlib.sha256(data).digest(), data)
     assert mss < mtu
+
+
+def listening(link):
+    """A socket that sees what the VPC's router sends to a link."""
+    with netns.entered(VPC):
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    tap.bind((link, 3))
+    tap.setblocking(False)
+    return tap
+
+
+def seen(tap, part):
+    """How many of the frames that it has seen have this part."""
+    count = 0
+    with tap:
+        while True:
+            try:
+                count += part in tap.recv(2000)
+            except BlockingIOError:
+                return count
+
+
+@pytest.mark.parametrize("address", [FAR, FAR6])
+def test_a_forged_error_ends_nothing(lan, vpn, address):
+    """Whoever knows addresses and ports of a connection, but not what it has just sent, can neither end nor narrow it;
+    and an error about no connection, or for another member of the VPC than the packet's sender, leads nowhere."""
+    lan("routed", world=registered())
+    vpn(1420)
+    six = ":" in address
+    own = OURS6 if six else OURS
+    sock, _ = dial(ENDPOINT, address, 22, None, own)
+    with netns.entered("vpn"):
+        raw = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    with sock, raw:
+        sock.setblocking(True)
+        sock.settimeout(5)
+        sock.sendall(b"x")
+        port, size = sock.getsockname()[1], sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+        router = "2001:db8:1::2" if six else "192.0.2.2"
+        inner = "fd09:0:0:1::11" if six else "10.9.1.11"
+        ip("route add", inner, "dev to-gate")
+        taps = [listening("inner"), listening("endpoint")]
+        for target in (own, inner):
+            for ports in ((port, 22), (1, 2)):
+                about = Ends(own, address, ports)
+                quoted = packet(own, address, 6, tcp(about, 16, 0x7000_0000, 0, b""))
+                kinds = ((1, 4, 0), (1, 1, 0), (2, 0, 1280)) if six else ((3, 3, 0), (3, 13, 0), (3, 4, 600))
+                for kind, code, mtu in kinds:
+                    ends = Ends(router, target)
+                    said = icmp(ends, kind, code, struct.pack("!I", mtu), quoted)
+                    raw.sendto(packet(router, target, 58 if six else 1, said), (target, 0))
+        time.sleep(0.2)
+        assert [seen(tap, struct.pack("!I", 0x7000_0000)) for tap in taps] == [0, 3], "those of the connection"
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) == size
+        sock.sendall(bytes(SIZE - 1))
+        assert sock.recv(32) == hashlib.sha256(b"x" + bytes(SIZE - 1)).digest()
