@@ -91,8 +91,12 @@ class _Worker:
         return rest
 
     def _opened(self, opening: ipc.Opening) -> None:
-        """Certificate and key of the API process's, perhaps new ones. Raises GatewayError."""
-        if self._config.certificate:
+        """Certificate and key of the API process's, perhaps new ones. Raises GatewayError.
+
+        An API process that has none is one that knows of the operator's: whoever serves with an older one of its own
+        is about to be replaced, and keeps it for the tunnels it has.
+        """
+        if self._config.certificate or not opening.certificate:
             return
         copies = [pki.sealed_copy("certificate", opening.certificate), pki.sealed_copy("key", opening.key)]
         certificate, key = (Path(f"/proc/self/fd/{number}") for number in copies)
