@@ -15,6 +15,8 @@ from tests.api.worlds import code_of, endpoint, run
 from wicketgate import api
 from wicketgate.lab.machines import client_home
 
+pytestmark = pytest.mark.root  # sshd and its key command run as several users
+
 UNDO = "/usr/local/libexec/wicketgate/undo"
 DROP_IN = "/etc/ssh/sshd_config.d/10-wicketgate.conf"
 

@@ -24,6 +24,8 @@ from tests.wire.gateway_harness import BINARY, RawWebSocket, frame, upgrade
 from wicketgate.kernel import netns
 from wicketgate.sigv4 import Credentials, presign
 
+pytestmark = pytest.mark.root  # units have users of their own
+
 ALL = ("netd", "api", "metadata", "gateway a0", "gateway a1")
 PORT = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "CidrIp": "10.0.0.0/16"}
 
