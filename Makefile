@@ -12,7 +12,7 @@ PYTHON = $(VENV)/bin/python
 # What runs on people's own machines, Windows and macOS included (docs/client.md).
 CLIENT = src/wicketgate/client \
   $(patsubst %,src/wicketgate/cli/%.py,__init__ __main__ group quick tunnelling open_tunnel proxy ssh ssh_config env \
-  explain explain_proof explain_words reach lint check audit)
+  machines host_setup explain explain_proof explain_words reach lint check audit)
 BOOTSTRAP = scripts/bootstrap
 
 # Programs of Debian's sbin directories are used by ordinary users too.
