@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import os
+import pwd
 import re
 import signal
 import socket
@@ -16,10 +17,13 @@ import time
 from pathlib import Path
 
 import boto3
+import operators
 
 from wicketgate.kernel import netns
 
 STATE = Path("/var/lib/wicketgate")
+TRUST = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE"), str(STATE / "bundle.pem"))
+"""What clients are told to trust."""
 SERVER = """
 import socket, threading
 listener = socket.create_server(("0.0.0.0", 22), backlog=64)
@@ -50,7 +54,6 @@ def credential():
 
 
 def environment():
-    bundle = str(STATE / "bundle.pem")
     key = credential()
     return {
         "PATH": os.environ["PATH"],
@@ -59,8 +62,7 @@ def environment():
         "AWS_SECRET_ACCESS_KEY": key["aws_secret_access_key"],
         "AWS_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": "https://api.gate.test",
-        "AWS_CA_BUNDLE": bundle,
-        "SSL_CERT_FILE": bundle,
+        **TRUST,
     }
 
 
@@ -174,6 +176,8 @@ def lan():
     tunnel = Tunnel(machine)
     tunnel.echo(b"eight")
     tunnel.close()
+    script = run("wicketgate", "host-setup", machine)  # with all files that the package has to have for it
+    assert "AuthorizedKeysCommand" in script and "def main(" in script
     server.kill()
 
 
@@ -192,9 +196,7 @@ def refuse_newer(verb):
 def main():
     package = sys.argv[1]
     for unit in ("netd", "api"):
-        assert (f"/etc/systemd/system/wicketgate-{unit}.service") and Path(
-            f"/etc/systemd/system/wicketgate-{unit}.service"
-        ).is_file()
+        assert Path(f"/etc/systemd/system/wicketgate-{unit}.service").is_file()
     assert "wicketgate-gateway" in Path("/etc/passwd").read_text()
     assert pids() == {}, "policy-rc.d said that nothing may be started"
     said = run("wicketgate", "install", "--domain", "gate.test", "--instances", "2", "--no-start")
@@ -216,7 +218,7 @@ def main():
         pid = next(pid for pid, one in pids().items() if one == name)
         status = Path(f"/proc/{pid}/status").read_text()
         uid = re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1]
-        assert int(uid) == Path(f"/proc/{pid}").stat().st_uid
+        assert int(uid) == pwd.getpwnam(user).pw_uid
         capabilities = int(re.search(r"^CapEff:\s+(\w+)", status, re.MULTILINE)[1], 16)
         assert (capabilities == 0) == (user != "root"), (name, capabilities)
         assert re.search(r"^Seccomp:\s+2", status, re.MULTILINE), name
@@ -260,20 +262,23 @@ def main():
     assert {"gateway b0", "gateway b1", "netd", "api", "metadata"} <= set(now.values()), now
     assert not {pid for pid, name in old.items() if "gateway" not in name} & now.keys(), "restarted"
     tunnel.echo(b"five")
-    tunnel.close()
-    wait(lambda: not {pid for pid, name in pids().items() if " a" in name})
-    second.echo(b"six")
     wanted = sorted(path.name for path in Path("/etc/systemd/system/wicketgate.target.wants").glob("*@*"))
     assert wanted == ["wicketgate-gateway@b0.service", "wicketgate-gateway@b1.service"]
-    ok("upgraded with a tunnel open: it went on in the old gateway, which then ended; new ones go to the new")
+    ok("upgraded with a tunnel open: it goes on in the old gateway; new ones go to the new")
 
     said = run("wicketgate", "upgrade", "--gateways")
-    second.echo(b"seven")
-    assert {"gateway a0", "gateway a1"} <= set(pids().values())
+    assert "start gateways c0 to c1" in said, said
+    assert {"gateway c0", "gateway c1"} <= set(pids().values())
     third = Tunnel(instance)
-    third.close()
-    second.close()
-    ok("gateways alone are replaced, as for a renewed certificate")
+    for open_one in (tunnel, second, third):
+        open_one.echo(b"six")
+        open_one.close()
+    wait(lambda: sorted(pids().values()) == ["api", "gateway c0", "gateway c1", "metadata", "netd"])
+    ok("upgraded again while the first gateways had a tunnel: three sets, and the old ones end with their tunnels")
+
+    operators.certificates(instance)
+    operators.rotate(instance)
+    operators.interrupt(instance)
 
     lan()
     ok("a machine of the host's own bridge is reached, and a device moved, by a netd that is confined")
@@ -310,7 +315,9 @@ def main():
     assert pids() == {}
     assert [*Path("/etc").rglob("*wicketgate*"), *Path("/var/lib").glob("wicketgate*")] == []
     ok("purged: nothing is left")
+    operators.take_over()
 
 
 if __name__ == "__main__":
+    sys.modules["scenario"] = sys.modules["__main__"]
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -14,12 +15,12 @@ import pytest
 
 from wicketgate import configuration
 from wicketgate.configuration import Configuration
-from wicketgate.install import Manifest, Site, carry_out, plan
-from wicketgate.install.carry import hand_over, made
+from wicketgate.install import Manifest, Site, carry_out, host, plan
+from wicketgate.install.carry import begun, hand_over, made
 from wicketgate.install.manifest import InstallError, digest, read_manifest, write_manifest
-from wicketgate.install.plan import Choice, Link, TextFile, settings_text
-from wicketgate.install.remove import remove_files
-from wicketgate.install.switch import replace, upgrade
+from wicketgate.install.plan import LETTERS, Choice, Link, TextFile, settings_text
+from wicketgate.install.remove import remove_files, remove_settings
+from wicketgate.install.switch import follow, next_letter, replace, stop, upgrade
 from wicketgate.install.work import _parsed, _schemas
 from wicketgate.store.records import Codec
 
@@ -186,6 +187,9 @@ def test_a_state_of_serve_is_taken_over(tmp_path):
     (store / "second-name").unlink()
     assert hand_over(store, somebody, dry_run=True) == 2
     assert hand_over(store, (os.geteuid(), os.getegid())) == 0
+    (store / "deep" / "store.db").chmod(0o600)
+    assert hand_over(store, (os.geteuid(), os.getegid()), readable=True) == 1
+    assert (store / "deep" / "store.db").stat().st_mode & 0o777 == 0o640
 
 
 def test_uninstalling_leaves_what_it_says(place):
@@ -196,6 +200,9 @@ def test_uninstalling_leaves_what_it_says(place):
     changed = place.root / "etc/logrotate.d/wicketgate"
     changed.write_text("# mine\n")
     remove_files(manifest, place.site(), "/var/lib/wicketgate", purge=False)
+    assert read_manifest(place.root) == manifest, "it goes last"
+    said = place.said
+    remove_settings(place.site(), purge=False)
     left = {path for path in place.files() if not path.startswith("var/lib/wicketgate/")}
     assert left == {
         "etc/logrotate.d/wicketgate",
@@ -203,10 +210,11 @@ def test_uninstalling_leaves_what_it_says(place):
         "etc/wicketgate/links.toml",
         "etc/wicketgate/root-credential",
     }
-    assert "keep /etc/logrotate.d/wicketgate: somebody has changed it since it was installed" in place.said
+    assert "keep /etc/logrotate.d/wicketgate: somebody has changed it since it was installed" in said
     assert not (place.root / "etc/systemd/system/wicketgate.target.wants").exists()
     changed.unlink()
     remove_files(manifest, place.site(), "/var/lib/wicketgate", purge=True)
+    remove_settings(place.site(), purge=True)
     assert place.files() == {}
 
 
@@ -218,15 +226,170 @@ def test_a_manifest_that_cannot_be_read_is_told(place):
         read_manifest(place.root)
 
 
+def lines(commands):
+    return [" ".join(one.arguments) for one in commands]
+
+
+SERVING = {"wicketgate-gateway@a0.service": "active", "wicketgate-gateway@a1.service": "active"}
+
+
 def test_upgrading_replaces_gateways_last():
     """netd, then the API process, then metadata; new gateways before the old ones are told to take no more."""
-    commands = [" ".join(one.arguments) for one in upgrade("a", "b", 2)]
+    commands = lines(upgrade(SERVING, "b", 2))
     assert commands[0] == "systemctl daemon-reload"
     assert commands[2:5] == [f"systemctl restart wicketgate-{name}.service" for name in ("netd", "api", "metadata")]
-    assert commands[5:] == [" ".join(one.arguments) for one in replace("a", "b", 2)] == [
+    assert commands[5:] == lines(replace(SERVING, "b", 2)) == [
         "systemctl start wicketgate-gateway@b0.service wicketgate-gateway@b1.service",
         "systemctl kill --signal=SIGUSR1 --kill-who=main wicketgate-gateway@a*.service",
     ]  # fmt: skip
+
+
+def test_gateways_that_still_drain_are_not_taken_for_new_ones():
+    """An upgrade while gateways of the one before have tunnels takes a third letter, and leaves nobody without any."""
+    units = {**SERVING, "wicketgate-gateway@b0.service": "active", "wicketgate-gateway@c0.service": "failed"}
+    assert next_letter("b", units) == "c"
+    assert next_letter("z", {"wicketgate-gateway@z0.service": "active"}) == "a"
+    assert lines(replace(units, "c", 1)) == [
+        "systemctl start wicketgate-gateway@c0.service",
+        "systemctl kill --signal=SIGUSR1 --kill-who=main wicketgate-gateway@a*.service",
+        "systemctl kill --signal=SIGUSR1 --kill-who=main wicketgate-gateway@b*.service",
+    ]
+    with pytest.raises(InstallError, match="every letter"):
+        next_letter("a", {f"wicketgate-gateway@{letter}0.service": "active" for letter in LETTERS})
+
+
+def test_gateways_that_do_not_serve_yet_are_stopped():
+    """SIGUSR1 would end them as a failure, after which systemd starts them again."""
+    units = {"wicketgate-gateway@b0.service": "activating", "wicketgate-gateway@a0.service": "active"}
+    assert lines(replace(units, "c", 1)) == [
+        "systemctl stop wicketgate-gateway@b0.service",
+        "systemctl start wicketgate-gateway@c0.service",
+        "systemctl kill --signal=SIGUSR1 --kill-who=main wicketgate-gateway@a*.service",
+    ]
+
+
+def test_new_gateways_that_do_not_start_are_stopped_again():
+    """The old ones go on serving; nothing is left that is started again and again."""
+    ran: list[str] = []
+
+    def run(arguments):
+        ran.append(" ".join(arguments))
+        if arguments[1] == "start":
+            raise InstallError("no")
+        return ""
+
+    with pytest.raises(InstallError, match="no"):
+        follow(replace(SERVING, "b", 1), run, lambda _words: None)
+    assert ran == [
+        "systemctl start wicketgate-gateway@b0.service", "systemctl stop wicketgate-gateway@b0.service"
+    ]  # fmt: skip
+
+
+def test_what_systemd_does_not_know_is_not_stopped():
+    """systemctl fails for a unit that is not loaded, so a second `uninstall` after an interrupted one would."""
+    assert stop({}) == []
+    assert lines(stop({"wicketgate.target": "active", **SERVING})) == [
+        "systemctl stop wicketgate-gateway@a0.service wicketgate-gateway@a1.service",
+        "systemctl stop wicketgate.target",
+    ]
+
+
+def test_a_run_that_is_cut_short_is_known(place):
+    """What may be there is written down before it is made: `uninstall` finds it, and the next run sees to the rest."""
+    site = place.site()
+    noted = begun(plan(choice()), NOTHING, site)
+    assert noted.unfinished
+    carry_out(plan(choice())[:20], site, NOTHING)
+    assert set(place.files()) <= {path.lstrip("/") for path in (*noted.files, *noted.links)}
+    assert noted.accounts == sorted(place.accounts)
+    remove_files(noted, place.site(), noted.state, purge=True)
+    remove_settings(place.site(), purge=True)
+    assert place.files() == {}
+
+
+def test_the_operators_own_file_stays_theirs(place):
+    """One that was there before us is never taken for ours, however often it is installed; nobody else may write it."""
+    path = place.root / "etc/wicketgate/wicketgate.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text('# mine\ndomain = "gate.example.com"\n')
+    path.chmod(0o666)
+    theirs = dataclasses.replace(choice(), settings_text=path.read_text(), settings_theirs=True)
+    manifest = place.install(theirs)
+    assert manifest.files["/etc/wicketgate/wicketgate.toml"] == ""
+    place.install(choice(), manifest)
+    assert path.read_text().startswith("# mine\n")
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_only_accounts_of_our_own_are_removed(place):
+    """One that was there before is not in the manifest."""
+    place.accounts.append("wicketgate-api")
+    assert place.install(choice()).accounts == ["wicketgate-gateway", "wicketgate-metadata"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("wicketgate-api:x:1000:1000::/home/x:/bin/bash", "who may log in"),
+        ("wicketgate-api:x:1000:1000::/home/x:", "who may log in"),
+        ("wicketgate-api:x:0:0::/:/usr/sbin/nologin", "is root"),
+        ("wicketgate-api:x:990:990::/:/usr/sbin/nologin", ""),
+        ("other:x:1000:1000::/:/bin/bash", ""),
+    ],
+)
+def test_a_user_who_is_somebody_is_refused(tmp_path, line, words):
+    """A service must not run as a person, or as root."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(line + "\n")
+    if words:
+        with pytest.raises(InstallError, match=words):
+            host.check_account(tmp_path, "wicketgate-api")
+    else:
+        host.check_account(tmp_path, "wicketgate-api")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"state_directory": "/var/lib"}, "not for one program alone"),
+        ({"state_directory": "/"}, "not for one program alone"),
+        ({"state_directory": "/srv/../etc"}, "not for one program alone"),
+        ({"state_directory": "/home/me/state"}, "do not see /home"),
+        ({"state_directory": "/tmp/state"}, "do not see /tmp"),
+        ({"state_directory": "state"}, "an absolute path"),
+        ({"state_directory": "/srv/two words"}, "an absolute path"),
+        ({"key_file": "/etc/%n.key"}, "an absolute path"),
+        ({"certificate_file": "/etc/a:b.pem", "private_key_file": "/etc/k.pem"}, "certificate_file '/etc/a:b.pem'"),
+    ],
+)
+def test_paths_that_cannot_stand_in_units_are_refused(settings, words):
+    """Nor a state directory whose owner and mode are not ours to set, or that `--purge` must not empty."""
+    with pytest.raises(InstallError, match=words):
+        host.check_paths(Configuration(**settings))
+    host.check_paths(Configuration(state_directory="/srv/wicketgate", key_file="/etc/wicketgate/seal.key"))
+
+
+def test_two_runs_at_once_are_refused(tmp_path):
+    """A certificate's deploy hook while apt upgrades."""
+    (tmp_path / "etc").mkdir()
+    with host.alone(tmp_path), pytest.raises(InstallError, match="another wicketgate install"), host.alone(tmp_path):
+        pass
+    with host.alone(tmp_path):
+        pass
+
+
+def test_purging_leaves_what_is_not_ours(place):
+    """A state directory that something else lives in keeps that; links are removed and never followed."""
+    manifest = place.install(choice())
+    state = place.root / "var/lib/wicketgate"
+    (state / "mine").write_text("x")
+    outside = place.root / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("x")
+    (state / "logs").symlink_to(outside)
+    remove_files(manifest, place.site(), "/var/lib/wicketgate", purge=True)
+    assert [path.name for path in state.iterdir()] == ["mine"]
+    assert (outside / "file").exists()
 
 
 def test_the_noted_schemas_are_the_stores():

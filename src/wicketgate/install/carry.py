@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from wicketgate.install.manifest import InstallError, Manifest, digest
 from wicketgate.install.plan import Account, Directory, Gone, Handed, Link, TextFile, Thing
 
@@ -65,11 +67,11 @@ def carry_out(things: Iterable[Thing], site: Site, manifest: Manifest) -> None:
 
 def made(things: Iterable[Thing], before: Manifest, site: Site) -> Manifest:
     """The manifest of an installation that holds these things; `version` and the like are the caller's to fill in."""
-    accounts, directories, links, files = set(), set(before.directories), [], {}
+    accounts, directories, links, files = set(before.accounts), set(before.directories), [], {}
     for thing in things:
         match thing:
-            case Account(name):
-                accounts.add(name)
+            case Account(name) if name in site.changed:
+                accounts.add(name)  # one that somebody else made stays when we go
             case Directory(path):
                 directories.add(path)
             case Link(path):
@@ -77,12 +79,36 @@ def made(things: Iterable[Thing], before: Manifest, site: Site) -> Manifest:
             case TextFile(path):
                 # What the operator has changed stays known by what was written, so that it stays the operator's.
                 kept = thing.operators and path not in site.changed and path in before.files
-                files[path] = before.files[path] if kept else digest(thing.text)
+                files[path] = before.files[path] if kept else "" if thing.theirs else digest(thing.text)
     return Manifest(
-        accounts=sorted(accounts | set(before.accounts)),
+        accounts=sorted(accounts),
         directories=sorted(directories),
         links=sorted(links),
         files=dict(sorted(files.items())),
+    )
+
+
+def begun(things: Iterable[Thing], before: Manifest, site: Site) -> Manifest:
+    """The manifest to keep while these things are made: what is there wherever the run should end."""
+    accounts, directories, links = set(before.accounts), set(before.directories), set(before.links)
+    files = dict(before.files)
+    for thing in things:
+        match thing:
+            case Account(name) if site.ids(name) is None:
+                accounts.add(name)
+            case Directory(path):
+                directories.add(path)
+            case Link(path):
+                links.add(path)
+            case TextFile(path):
+                files.setdefault(path, "" if thing.theirs else digest(thing.text))
+    return msgspec.structs.replace(
+        before,
+        accounts=sorted(accounts),
+        directories=sorted(directories),
+        links=sorted(links),
+        files=dict(sorted(files.items())),
+        unfinished=True,
     )
 
 
@@ -125,6 +151,7 @@ def _file(thing: TextFile, site: Site, manifest: Manifest) -> Iterator[str]:
         yield from _mode(thing, place, site)
         return
     elif thing.operators and digest(there) != manifest.files.get(thing.path):
+        yield from _theirs_alone(thing, place, site)
         return
     else:
         verb = "write again"
@@ -139,6 +166,16 @@ def _mode(thing: TextFile, place: Path, site: Site) -> Iterator[str]:
         if not site.dry_run:
             _own(place, (os.geteuid(), os.getegid()), thing.mode)
         yield f"set owner and mode of {thing.path}: root:root {thing.mode:04o}"
+
+
+def _theirs_alone(thing: TextFile, place: Path, site: Site) -> Iterator[str]:
+    """Whoever can write the operator's file tells root what to do."""
+    status = place.stat()
+    if status.st_mode & 0o022 or status.st_uid != os.geteuid():
+        mode = stat.S_IMODE(status.st_mode) & ~0o022
+        if not site.dry_run:
+            _own(place, (os.geteuid(), status.st_gid), mode)
+        yield f"set owner and mode of {thing.path}: root {mode:04o}: others could write it"
 
 
 def _write(place: Path, text: str, mode: int) -> None:
@@ -180,39 +217,64 @@ def _handed(thing: Handed, site: Site, _manifest: Manifest) -> Iterator[str]:
     place = site.place(thing.path)
     count = 0
     if place.exists():
-        count = hand_over(place, wanted, dry_run=site.dry_run)
+        count = hand_over(place, wanted, readable=thing.readable, dry_run=site.dry_run)
     if count and wanted is not None:
         yield f"give {count} files in {thing.path} to {thing.owner}"
     elif count:
         yield f"give what is in {thing.path} to {thing.owner}"
 
 
-def hand_over(place: Path, owner: tuple[int, int] | None, *, dry_run: bool = False) -> int:
-    """Give all files below a directory (or one file) to somebody; how many were somebody else's.
+def hand_over(place: Path, owner: tuple[int, int] | None, *, readable: bool = False, dry_run: bool = False) -> int:
+    """Give all files below a directory (or one file) to somebody; how many were not as wanted.
 
-    Neither symbolic links nor files with further names are followed or changed: whoever owned the directory may have
-    put them there. Raises OSError.
+    `readable`: the group may read files, too. Neither symbolic links nor files with further names are followed or
+    changed: whoever owned the directory may have put them there, and may do so meanwhile. Raises OSError.
     """
-    if place.is_file():
+
+    def give(name: str, directory: int) -> int:
+        return _give(name, directory, owner, 0o040 if readable else 0, dry_run=dry_run)
+
+    if not place.is_dir():
         parent = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return _give(place.name, parent, owner, dry_run=dry_run)
+            return give(place.name, parent)
         finally:
             os.close(parent)
     count = 0
     for _, directories, files, descriptor in os.fwalk(place, follow_symlinks=False):
-        count += sum(_give(name, descriptor, owner, dry_run=dry_run) for name in (*directories, *files))
+        count += sum(give(name, descriptor) for name in (*directories, *files))
     return count
 
 
-def _give(name: str, directory: int, owner: tuple[int, int] | None, *, dry_run: bool) -> int:
-    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    plain = stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
-    if not plain or (status.st_uid, status.st_gid) == owner:
-        return 0
-    if owner is not None and not dry_run:
-        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
-    return 1
+def give_tree(place: Path, owner: tuple[int, int] | None) -> int:
+    """`hand_over` of a directory with itself; how many were somebody else's. Raises OSError."""
+    parent = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return _give(place.name, parent, owner, 0, dry_run=False) + hand_over(place, owner)
+    finally:
+        os.close(parent)
+
+
+def _give(name: str, directory: int, owner: tuple[int, int] | None, bits: int, *, dry_run: bool) -> int:
+    try:
+        # What is looked at is what is changed, whatever takes its name in between.
+        descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return 0  # a log that was rotated away
+    try:
+        status = os.fstat(descriptor)
+        is_file = stat.S_ISREG(status.st_mode)
+        plain = stat.S_ISDIR(status.st_mode) or (is_file and status.st_nlink == 1)
+        mode = stat.S_IMODE(status.st_mode) | (bits if is_file else 0)
+        if not plain or ((status.st_uid, status.st_gid) == owner and mode == stat.S_IMODE(status.st_mode)):
+            return 0
+        if owner is not None and not dry_run:
+            os.chown(f"/proc/self/fd/{descriptor}", *owner)
+            if is_file:
+                Path(f"/proc/self/fd/{descriptor}").chmod(mode & 0o777)
+        return 1
+    finally:
+        os.close(descriptor)
 
 
 _Maker = Callable[..., Iterator[str]]

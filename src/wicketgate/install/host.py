@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
+import fcntl
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +20,7 @@ import wicketgate
 from wicketgate.configuration import Configuration
 from wicketgate.install.carry import Site
 from wicketgate.install.manifest import InstallError
+from wicketgate.install.texts import text
 from wicketgate.kernel import netns
 
 SYSTEMD_RUNS: Final = Path("/run/systemd/system")
@@ -58,6 +63,57 @@ def check_root() -> None:
     """Raises InstallError for everybody but root."""
     if os.geteuid() != 0:
         raise InstallError("it makes users, files below /etc and units, so it has to be started as root")
+
+
+@contextlib.contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Nobody else installs below `root` meanwhile. Raises InstallError."""
+    descriptor = os.open(root / "etc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InstallError("another wicketgate install, upgrade or uninstall runs") from None
+    finally:
+        os.close(descriptor)
+
+
+def check_account(root: Path, name: str) -> None:
+    """A user of one of our names that is there already must be nobody's. Raises InstallError."""
+    try:
+        lines = (root / "etc" / "passwd").read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    for fields in (line.split(":") for line in lines):
+        if fields[0] == name and len(fields) > 6:
+            if not fields[6].endswith(("/nologin", "/false")):
+                raise InstallError(f"there is a user {name} who may log in ({fields[6] or '/bin/sh'}): that cannot be "
+                                   "who a service runs as; rename it, or give it /usr/sbin/nologin")  # fmt: skip
+            if int(fields[2]) == 0:
+                raise InstallError(f"the user {name} is root: remove it, and it is made anew")
+
+
+def check_paths(configuration: Configuration) -> None:
+    """Paths that stand in units, and a state directory that is nobody else's. Raises InstallError."""
+    for name in ("state_directory", "key_file", "root_credential_file", "certificate_file", "private_key_file"):
+        path = getattr(configuration, name)
+        if path and not re.fullmatch(r"/[A-Za-z0-9._/@=,~+-]*", path):
+            raise InstallError(f"{name} {path!r}: units need an absolute path of letters, digits and ._/@=,~+-")
+    state = Path(configuration.state_directory)
+    if state in _SHARED or ".." in state.parts:
+        raise InstallError(f"state_directory {state} is not for one program alone: choose one below it")
+    for hidden in _HIDDEN:
+        if state.is_relative_to(hidden):
+            raise InstallError(f"state_directory {state}: units do not see {hidden}, or it does not last; choose "
+                               "another one, such as /var/lib/wicketgate")  # fmt: skip
+
+
+_HIDDEN: Final = tuple(map(Path, ("/home", "/root", "/run", "/tmp", "/var/tmp", "/var/run", "/dev", "/proc", "/sys")))
+_SHARED: Final = frozenset(map(Path, (
+    "/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/media", "/mnt", "/opt", "/sbin", "/srv", "/usr", "/usr/lib",
+    "/usr/local", "/usr/share", "/var", "/var/cache", "/var/lib", "/var/log", "/var/opt", "/var/spool",
+    "/etc/wicketgate", "/etc/systemd", "/etc/systemd/system",
+)))  # fmt: skip
 
 
 def check_environment(python: Path) -> None:
@@ -124,6 +180,9 @@ def check_ports(configuration: Configuration) -> None:
                 trial.bind((address, configuration.port))
                 trial.listen(1)
         except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:
+                raise InstallError(f"cannot listen on {address}: this kernel has no IPv6; leave it out: "
+                                   "wicketgate install --listen 0.0.0.0") from error  # fmt: skip
             raise InstallError(
                 f"cannot listen on {address} port {configuration.port}: {error.strerror}; see who does with "
                 f"`ss -ltnp 'sport = :{configuration.port}'`, or choose other listen_addresses"
@@ -142,6 +201,13 @@ def active(unit: str) -> bool:
     except InstallError:
         return False
     return True
+
+
+def units(pattern: str) -> dict[str, str]:
+    """The units that systemd has loaded or heard of: name -> ActiveState (systemctl(1) list-units)."""
+    told = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager", pattern])
+    lines = [line.replace("\u25cf", " ").split() for line in told.splitlines()]
+    return {fields[0]: fields[2] for fields in lines if len(fields) > 2 and fields[1] == "loaded"}
 
 
 def run(arguments: Sequence[str]) -> str:
@@ -172,7 +238,9 @@ def _account(root: Path, database: str, name: str) -> tuple[int, int] | None:
 def _make_account(root: Path, name: str) -> None:
     """By systemd-sysusers(8), which needs no running systemd, else by useradd(8)."""
     if shutil.which("systemd-sysusers"):
-        run(["systemd-sysusers", *([f"--root={root}"] if root != Path("/") else []), "wicketgate.conf"])
+        # One account, as SYSUSERS has it: each that is made is said, and known to be ours.
+        line = next(line for line in text("sysusers.conf").splitlines() if line.split()[1:2] == [name])
+        run(["systemd-sysusers", *([f"--root={root}"] if root != Path("/") else []), "--inline", line])
     elif shutil.which("useradd"):
         other = ["--root", str(root)] if root != Path("/") else []
         run(["useradd", *other, "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent",

@@ -32,6 +32,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     links: list[str] = []
     files: dict[str, str] = {}
     """Path -> SHA-256 of the text that was written, hexadecimal."""
+    state: str = "/var/lib/wicketgate"
+    """The state directory, whatever the settings file has said since."""
+    unfinished: bool = False
+    """A run has begun that did not come to its end: some of this may not be there, or may not have been restarted."""
     layout: int = 0
     """Arrangement of the store's tables that this version writes."""
     schemas: dict[str, int] = {}

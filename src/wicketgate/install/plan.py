@@ -6,6 +6,7 @@ Pure: the same settings give the same list, whatever the host has already.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,8 +33,13 @@ SOCKETS: Final = tuple(f"wicketgate-{name}.socket" for name in ("dial", "listen"
 SERVICES: Final = tuple(f"wicketgate-{name}.service" for name in ("netd", "api", "metadata", "gateway"))
 TEMPLATE: Final = "wicketgate-gateway@.service"
 TARGET: Final = "wicketgate.target"
-LETTERS: Final = ("a", "b")
-"""First letters of gateway instances: one serves while the other waits for the next upgrade."""
+LETTERS: Final = string.ascii_lowercase
+"""First letters of gateway instances. Each upgrade takes the next one that no process has: those before it may still
+have tunnels."""
+STATE_PARTS: Final = (
+    "netd", "store", "audit", "public", "logs", "run", "ca.pem", "bundle.pem", "ssh-root.pem", "ssh-signer.pem",
+)  # fmt: skip
+"""What stands in a state directory because of us, `wicketgate serve` included."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class TextFile:
     mode: int = 0o644
     operators: bool = False
     """It is the operator's as soon as they have changed it: then it is left as it is."""
+    theirs: bool = False
+    """The text is the operator's own: it is there already, and was not written by us."""
     once: bool = False
     """It is made when it is not there and never written again: it holds a secret."""
 
@@ -81,6 +89,8 @@ class Handed:
     path: str
     owner: str
     group: str
+    readable: bool = False
+    """The group may read its files."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,8 @@ class Choice:
     """First letter of the gateway instances that are started at boot."""
     root_credential: str = field(default="", repr=False)
     """Text of the file, should there be none yet."""
+    settings_theirs: bool = False
+    """The settings file is as the operator has it."""
 
 
 def instances(letter: str, count: int) -> list[str]:
@@ -118,10 +130,11 @@ def instances(letter: str, count: int) -> list[str]:
 def plan(choice: Choice) -> list[Thing]:
     """Everything that should be there, in the order it is made."""
     return [
+        Directory(ETC),  # first: the manifest is there
         TextFile(SYSUSERS, text("sysusers.conf")),
         *map(Account, ACCOUNTS),
         *_directories(choice.configuration),
-        TextFile(SETTINGS_FILE, choice.settings_text, operators=True),
+        TextFile(SETTINGS_FILE, choice.settings_text, operators=True, theirs=choice.settings_theirs),
         TextFile(LINKS_FILE, text("links.toml"), operators=True),
         *_credential(choice),
         *_state(choice.configuration),
@@ -144,7 +157,6 @@ def settings_text(values: Mapping[str, object]) -> str:
 def _directories(configuration: Configuration) -> list[Thing]:
     state = configuration.state_directory
     return [
-        Directory(ETC),
         Directory(f"{ETC}/tls", 0o700),
         Directory(state),
         Directory(f"{state}/netd", 0o700),
@@ -170,7 +182,8 @@ def _state(configuration: Configuration) -> list[Thing]:
     return [
         Handed(f"{state}/store", API, API),
         Handed(f"{state}/audit/api", API, API),
-        Handed(f"{state}/audit/gateway", GATEWAY, API),
+        # those of `wicketgate serve` were passed to the API process open
+        Handed(f"{state}/audit/gateway", GATEWAY, API, readable=True),
         *([Handed(key, API, API)] if key else []),
         *(Link(f"{state}/{name}", f"public/{name}") for name in names),
     ]

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from wicketgate.install.carry import Site, hand_over
+from wicketgate.install.carry import Site, give_tree, hand_over
 from wicketgate.install.manifest import MANIFEST, Manifest, digest
-from wicketgate.install.plan import ETC, LINKS_FILE, ROOT_CREDENTIAL, SETTINGS_FILE
+from wicketgate.install.plan import ETC, LINKS_FILE, ROOT_CREDENTIAL, SETTINGS_FILE, STATE_PARTS
 from wicketgate.kernel import lan, netns
 from wicketgate.kernel.fabric import OURS, Fabric
 from wicketgate.model import World
@@ -36,22 +36,46 @@ def remove_files(manifest: Manifest, site: Site, state: str, *, purge: bool) -> 
     _remove_state(site, state, purge=purge)
 
 
-def _remove_state(site: Site, state: str, *, purge: bool) -> None:
+def remove_settings(site: Site, *, purge: bool) -> None:
+    """The last step, for the manifest goes with it: what is interrupted before can be done again. Raises OSError."""
+    place = site.place(ETC)
+    if purge:
+        site.say(f"remove {ETC} with all that is in it")
+        if not site.dry_run and place.exists():
+            shutil.rmtree(place)
+        return
+    site.say(f"keep {ETC} (--purge removes it)")
     if not site.dry_run:
+        hand_over(place, site.owner("root", "root"))  # a sealing key was the API process's
         site.place(MANIFEST).unlink(missing_ok=True)
-    for path in (state, ETC):
-        place = site.place(path)
-        if not place.exists():
-            continue
-        if purge:
-            site.say(f"remove {path} with all that is in it")
-            if not site.dry_run:
-                shutil.rmtree(place)
+
+
+def _remove_state(site: Site, state: str, *, purge: bool) -> None:
+    """What is ours in the state directory, and the directory if nothing else is there."""
+    place = site.place(state)
+    if not place.exists():
+        return
+    parts = [place / name for name in STATE_PARTS]
+    if not purge:
+        # Its owners are removed, and the next users with their numbers must not get it.
+        site.say(f"keep {state}, which belongs to root now (--purge removes it)")
+        if not site.dry_run:
+            for part in parts:
+                if part.is_dir() and not part.is_symlink():
+                    give_tree(part, site.owner("root", "root"))
+        return
+    site.say(f"remove {state} with all that is in it")
+    if site.dry_run:
+        return
+    for part in parts:
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
         else:
-            # Its owners are removed, and the next users with their numbers must not get it.
-            site.say(f"keep {path}, which belongs to root now (--purge removes it)")
-            if not site.dry_run:
-                hand_over(place, site.owner("root", "root"))
+            part.unlink(missing_ok=True)
+    if any(place.iterdir()):
+        site.say(f"keep {state}: there is more in it than was made here")
+    else:
+        place.rmdir()
 
 
 def remove_from_kernel(site: Site) -> None:

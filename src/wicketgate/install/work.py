@@ -17,13 +17,24 @@ from typing import Final
 
 import msgspec
 
-from wicketgate import __version__
-from wicketgate.configuration import Configuration, load
+from wicketgate import __version__, pki
+from wicketgate.configuration import Configuration, load, root_credential_in
 from wicketgate.install import host, remove, switch
-from wicketgate.install.carry import Site, carry_out, made
+from wicketgate.install.carry import Site, begun, carry_out, made
 from wicketgate.install.manifest import InstallError, Manifest, digest, read_manifest, write_manifest
-from wicketgate.install.plan import ROOT_CREDENTIAL, SETTINGS_FILE, TARGET, Choice, Thing, plan, settings_text
+from wicketgate.install.plan import (
+    ACCOUNTS,
+    ROOT_CREDENTIAL,
+    SETTINGS_FILE,
+    TARGET,
+    TEMPLATE,
+    Choice,
+    Thing,
+    plan,
+    settings_text,
+)
 from wicketgate.model import KINDS
+from wicketgate.seal import ensure_key
 from wicketgate.store.records import UPGRADERS
 from wicketgate.store.schema import LAYOUT
 
@@ -49,9 +60,14 @@ class Work:
 
     def install(self, given: Mapping[str, object], instances: int | None, *, start: bool) -> None:
         """Make everything be there, then start it. Raises InstallError and ConfigurationError."""
+        with host.alone(self.site.root):
+            self._install(given, instances, start=start)
+
+    def _install(self, given: Mapping[str, object], instances: int | None, *, start: bool) -> None:
         text, configuration = self._settings(given)
         running = self._running()
         self._check(configuration, ports=start and not running)
+        self._make_key(configuration)
         before = self.before or Manifest()
         count = instances or before.instances or configuration.worker_count
         choice = self._choice(configuration, text, count, before.letter)
@@ -69,11 +85,15 @@ class Work:
                           f"*.{configuration.domain} here")  # fmt: skip
         else:
             self._restart_what_changed(before, choice)
+        self._finish()
 
     def _restart_what_changed(self, before: Manifest, choice: Choice) -> None:
-        if not self.site.changed:
+        if not self.site.changed and not before.unfinished:
             self.site.say("everything is as it should be")
+            self._run(switch.start(choice.instances))  # what has failed since is tried again
             return
+        if not self.site.changed:
+            self.site.say("the last run did not come to its end: what runs is restarted")
         if any(path.endswith(".socket") for path in self.site.changed):
             self.site.say("sockets changed: they are opened anew, with all tunnels cut, by: "
                           "systemctl daemon-reload && systemctl restart wicketgate.target")  # fmt: skip
@@ -84,12 +104,18 @@ class Work:
 
     def upgrade(self, *, gateways_only: bool) -> None:
         """Put this version in the place of the one that is installed. Raises InstallError and ConfigurationError."""
+        with host.alone(self.site.root):
+            self._upgrade(gateways_only=gateways_only)
+            self._finish()
+
+    def _upgrade(self, *, gateways_only: bool) -> None:
         before = self.before
         if before is None:
             raise InstallError("nothing is installed here: wicketgate install")
         text, configuration = self._settings({})
+        self._check_files(configuration)
         self._check_store(Path(configuration.state_directory) / "store" / "store.db")
-        letter = switch.other(before.letter)
+        letter = self._next_letter(before) if self._running() else before.letter
         choice = self._choice(configuration, text, before.instances or configuration.worker_count, letter)
         if gateways_only:
             self._replace_gateways(before, choice)
@@ -100,16 +126,23 @@ class Work:
         self._carry_out(plan(choice), before, choice, keep_links=True)
         self._drop_old_links(before, choice)
         if self._running():
-            self._run(switch.upgrade(before.letter, letter, choice.instances))
+            self._run(switch.upgrade(self._gateways(), letter, choice.instances))
         else:
             self.site.say("nothing was restarted: nothing runs here")
 
     def _switch(self, before: Manifest, choice: Choice) -> None:
-        letter = switch.other(before.letter)
+        letter = self._next_letter(before)
         choice = dataclasses.replace(choice, letter=letter)
         self._carry_out(plan(choice), self._written(), choice, keep_links=True)
         self._drop_old_links(before, choice)
-        self._run(switch.upgrade(before.letter, letter, choice.instances))
+        self._run(switch.upgrade(self._gateways(), letter, choice.instances))
+
+    def _gateways(self) -> dict[str, str]:
+        """The gateways that systemd knows of: name -> ActiveState."""
+        return host.units(TEMPLATE.replace("@", "@*"))
+
+    def _next_letter(self, before: Manifest) -> str:
+        return switch.next_letter(before.letter, self._gateways())
 
     def _replace_gateways(self, before: Manifest, choice: Choice) -> None:
         """New gateways alone: they read the certificate's files at their start."""
@@ -117,7 +150,7 @@ class Work:
             raise InstallError("nothing runs here by systemd, so there are no gateways to replace")
         self._carry_out(plan(choice), before, choice, keep_links=True)
         self._drop_old_links(before, choice)
-        self._run([*switch.reload(), *switch.replace(before.letter, choice.letter, choice.instances)])
+        self._run([*switch.reload(), *switch.replace(self._gateways(), choice.letter, choice.instances)])
 
     def _drop_old_links(self, before: Manifest, choice: Choice) -> None:
         """What was started at boot and is no more: the other letter's gateways. Not before the new ones have theirs."""
@@ -132,25 +165,25 @@ class Work:
 
     def uninstall(self, *, purge: bool) -> None:
         """Take everything away but state and settings, which `purge` takes too. Raises InstallError, FabricError."""
+        with host.alone(self.site.root):
+            self._uninstall(purge=purge)
+
+    def _uninstall(self, *, purge: bool) -> None:
         manifest = self.before
         if manifest is None:
             raise InstallError("nothing is installed here")
-        state = self._state_directory()
         if self.systemd:
-            self._run(switch.stop())
+            self._run(switch.stop(host.units("wicketgate*")))
         if self.here:
             remove.remove_from_kernel(self.site)
-        remove.remove_files(manifest, self.site, state, purge=purge)
+        remove.remove_files(manifest, self.site, manifest.state, purge=purge)
         for account in manifest.accounts:
             self.site.say(f"remove system user {account}")
             if not self.site.dry_run and self.site.ids(account) is not None:
                 host.remove_account(self.site.root, account)
         if self.systemd:
             self._run(switch.reload())
-
-    def _state_directory(self) -> str:
-        place = self.site.place(SETTINGS_FILE)
-        return (load(file=place) if place.exists() else Configuration()).state_directory
+        remove.remove_settings(self.site, purge=purge)
 
     # -- what all need -------------------------------------------------------------------------------------------------
 
@@ -163,8 +196,7 @@ class Work:
         place = self.site.place(SETTINGS_FILE)
         there = place.read_text(encoding="utf-8") if place.exists() else None
         configuration = load(file=place) if there is not None else Configuration()
-        ours = (self.before or Manifest()).files.get(SETTINGS_FILE)
-        if there is not None and digest(there) != ours:
+        if there is not None and not self._is_ours(there):
             for name, value in given.items():
                 if getattr(configuration, name) != value:
                     raise InstallError(
@@ -175,13 +207,23 @@ class Work:
         text = settings_text(values)
         return text, _parsed(text)
 
+    def _is_ours(self, there: str) -> bool:
+        """Whether the settings file is as we wrote it, be it in a run that did not come to its end."""
+        ours = (self.before or Manifest()).files.get(SETTINGS_FILE)
+        return digest(there) == ours or there == settings_text(tomllib.loads(there))
+
     def _running(self) -> bool:
         """Whether systemd has the target up."""
         return self.systemd and host.active(TARGET)
 
     def _check(self, configuration: Configuration, *, ports: bool) -> None:
-        """Whether this machine can run it. Raises InstallError."""
+        """Whether this machine can run it. Raises InstallError, ConfigurationError, CertificateError."""
+        for name in ACCOUNTS:
+            host.check_account(self.site.root, name)
+        self._check_files(configuration)
         if not self.here:
+            if not os.path.lexists(self.site.place(self.python)):
+                self.site.say(f"{self.python}, which the units start, is not there yet: install wicketgate there, too")
             return  # that system's kernel and ports are not these
         host.check_environment(Path(self.python))
         host.check_kernel()
@@ -189,6 +231,28 @@ class Work:
         self._check_store(Path(configuration.state_directory) / "store" / "store.db")
         if ports and self.systemd and not host.active("wicketgate-gateway.socket"):
             host.check_ports(configuration)
+
+    def _check_files(self, configuration: Configuration) -> None:
+        """The operator's files, before anything is restarted.
+
+        Raises InstallError, ConfigurationError, CertificateError.
+        """
+        host.check_paths(configuration)
+        if configuration.root_credential_file:
+            root_credential_in(self.site.place(configuration.root_credential_file))
+        if configuration.certificate_file:
+            files = pki.check_files(
+                self.site.place(configuration.certificate_file), self.site.place(configuration.private_key_file)
+            )
+            api = f"api.{configuration.domain}"
+            if not {api, f"*.{configuration.domain}"} & set(files.names):
+                self.site.say(f"{configuration.certificate_file} does not name {api}: clients will refuse it there")
+
+    def _make_key(self, configuration: Configuration) -> None:
+        """A sealing key of the operator's own place, which the API process cannot write. Raises SealError."""
+        if configuration.key_file and not self.site.dry_run:
+            store = self.site.place(f"{configuration.state_directory}/store/store.db")
+            ensure_key(self.site.place(configuration.key_file), may_create=not store.exists())
 
     def _check_store(self, path: Path) -> None:
         """A store that a newer version wrote is refused before anything is changed. Raises InstallError."""
@@ -221,6 +285,7 @@ class Work:
         return Choice(
             configuration=configuration,
             settings_text=text,
+            settings_theirs=not self._is_ours(text),
             python=self.python,
             instances=count,
             letter=letter,
@@ -228,7 +293,16 @@ class Work:
         )
 
     def _carry_out(self, things: list[Thing], before: Manifest, choice: Choice, *, keep_links: bool = False) -> None:
-        carry_out(things, self.site, before)
+        if not choice.settings_theirs and self.site.place(SETTINGS_FILE).exists():
+            there = self.site.place(SETTINGS_FILE).read_text(encoding="utf-8")
+            before = msgspec.structs.replace(before, files={**before.files, SETTINGS_FILE: digest(there)})
+        carry_out(things[:1], self.site, before)
+        if not self.site.dry_run:
+            intended = msgspec.structs.replace(
+                begun(things, before, self.site), state=choice.configuration.state_directory
+            )
+            write_manifest(self.site.root, intended)
+        carry_out(things[1:], self.site, before)
         if not keep_links:
             self._drop_old_links(before, choice)
         if self.site.dry_run:
@@ -242,10 +316,17 @@ class Work:
                 python=choice.python,
                 letter=choice.letter,
                 instances=choice.instances,
+                state=choice.configuration.state_directory,
+                unfinished=True,
                 layout=LAYOUT,
                 schemas=_schemas(),
             ),
         )
+
+    def _finish(self) -> None:
+        """The run came to its end."""
+        if not self.site.dry_run:
+            write_manifest(self.site.root, msgspec.structs.replace(self._written(), unfinished=False))
 
     def _written(self) -> Manifest:
         return read_manifest(self.site.root) or Manifest()
