@@ -193,6 +193,23 @@ def test_a_wrong_file_changes_nothing_and_says_where(place):
     place.bind()
 
 
+def test_the_network_is_down(place):
+    """Whoever connects and whoever asks `explain` is told so, in the same words; when it is up again all is well."""
+    endpoint = place.endpoint["InstanceConnectEndpointId"]
+    words = f"the network of {place.subnet} cannot be used: its link is down"
+    ip("link", "set", BRIDGE, "down")
+    try:
+        place.until(lambda: place.attached().problem != "")
+        refused = place.run(*place.tunnel("aws", place.hosts[0].address, 22), check=False)
+        told = place.run(*wicketgate_command(), "explain", "--endpoint", endpoint, "--to", place.ids["m1"], check=False)
+    finally:
+        ip("link", "set", BRIDGE, "up")
+    assert f"Unable to connect to target: {words}" in refused.stderr
+    assert words in " ".join(told.stdout.split())
+    place.until(lambda: place.attached().problem == "")
+    assert place.ssh("m1", "true").returncode == 0
+
+
 def test_what_is_bound_no_more_leads_nowhere(place):
     """The binding is taken out: tunnels are refused at once; and put back."""
     place.write("")

@@ -230,11 +230,11 @@ def test_an_endpoints_address_is_taken_later(there, loop, caplog):
     with packet_socket("site-m2", "eth0") as other:
         for _ in range(3):
             other.send(frames.arp_request(M2, OURS, OURS))
-            if loop.run(1, lambda told: told.subnets[SUBNET].problem != "").subnets[SUBNET].problem:
+            if loop.run(1, lambda told: told.subnets[SUBNET].notice != "").subnets[SUBNET].notice:
                 break
     words = f"{OURS} of {ENDPOINT} is claimed by another host too: {M2}"
-    told = loop.run(5, lambda told: told.subnets[SUBNET].problem != "")
-    assert told.subnets[SUBNET].problem == words
+    told = loop.run(5, lambda told: told.subnets[SUBNET].notice != "")
+    assert told.subnets[SUBNET].notice == words
     loop.run(0.6)
     assert [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR] == [words]
     learnt = {one["dst"]: one["lladdr"] for one in ip.read("site-m1", "neigh", "show") if "lladdr" in one}
@@ -253,7 +253,7 @@ def test_a_host_that_makes_sure_first_does_not_take_an_endpoints_address(there, 
         other.send(frames.arp_request(M2, OURS))
         loop.run(0.1)
         assert frames.read(other.recv(2048)) == frames.Claim(OURS, GATEWAY_MAC)
-    assert loop.told().subnets[SUBNET].problem == ""
+    assert loop.told().subnets[SUBNET].notice == ""
 
 
 def gateway_of(name, router):

@@ -234,6 +234,11 @@ def _target(world: World, way: Way, endpoint: Endpoint) -> Line:
     if way.instance is not None and not way.instance.may_answer:
         facts = {"instance": way.instance.id, "state": way.instance.state}
         return Line(step="target", outcome="fail", say=Say("target-not-running", facts), decided_by=way.instance.id)
+    network = world.subnet(way.interface.subnet_id)
+    external = way.instance is not None and way.instance.is_external
+    if external and network is not None and network.attached is not None and network.attached.problem:
+        facts = {"subnet": network.id, "problem": network.attached.problem}
+        return Line(step="target", outcome="fail", say=Say("target-cut-off", facts), decided_by=network.id)
     owner = way.instance.id if way.instance is not None else way.interface.subnet_id
     facts = {"address": way.address, "interface": way.interface.id, "owner": owner}
     silent = way.instance is not None and way.instance.state != "running"

@@ -145,6 +145,10 @@ CATALOGUE: Final[dict[str, tuple[str, str]]] = {
     ),
     "target-not-running": ("{instance} is {state}", "{instance} の状態は {state} です"),
     "target-there": ("{address} is {interface} of {owner}", "{address} は {owner} の {interface} です"),
+    "target-cut-off": (
+        "the network of {subnet} cannot be used: {problem}",  # a close reason has room for 123 bytes
+        "{subnet} のネットワークは使えません: {problem}",
+    ),
     "target-silent": (
         "{address} is {interface} of {owner}, which did not answer when it was last looked for",
         "{address} は {owner} の {interface} ですが、最後の確認では応答がありませんでした",

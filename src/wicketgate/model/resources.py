@@ -75,6 +75,8 @@ class AttachedNetwork(Struct, frozen=True, kw_only=True):
     """What endpoints' addresses are taken from; () = any free one of the subnet."""
     problem: str = ""
     """Why it cannot be used at present, in words that name no link; empty when it can."""
+    notice: str = ""
+    """What else an operator should know: who else has, or claims, addresses of endpoints; empty for nothing."""
 
 
 class Subnet(Struct, frozen=True, kw_only=True):

@@ -60,13 +60,14 @@ class Link:
         """What the kernel is told of it."""
         return Binding(self.mode, self.device, self.return_path)
 
-    def attached(self, problem: str = "") -> AttachedNetwork:
+    def attached(self, problem: str = "", notice: str = "") -> AttachedNetwork:
         """What the API process is told of it, which is no name of a link."""
         return AttachedNetwork(
             mode=self.mode,
             return_path=self.return_path,
             endpoint_addresses=self.endpoint_addresses,
             problem=problem,
+            notice=notice,
         )
 
 

@@ -297,7 +297,7 @@ class Outside:
         subnets = {}
         for key, network in self._networks.items():
             bound, claims = self._bounds[key], network.segment.problem
-            subnets[key] = bound.link.attached("; ".join(bound.troubles + ([claims] if claims else [])))
+            subnets[key] = bound.link.attached(bound.problem, "; ".join(bound.notices + ([claims] if claims else [])))
         self._report.follow(self._world.revision, subnets)
         now = _now().clock
         for network in self._networks.values():

@@ -26,10 +26,9 @@ class Bound:
     """Addresses that are not answered for, because somebody else had them -> his link-layer address."""
 
     @property
-    def troubles(self) -> list[str]:
-        """All that is wrong, in words."""
-        taken = [f"{address} is not answered for: {mac} has it" for address, mac in sorted(self.taken.items())]
-        return [self.problem, *taken] if self.problem else taken
+    def notices(self) -> list[str]:
+        """What else is wrong, in words."""
+        return [f"{address} is not answered for: {mac} has it" for address, mac in sorted(self.taken.items())]
 
 
 def watched(world: World, instance_id: str, subnet_ids: Collection[str]) -> dict[tuple[str, str], bool]:
