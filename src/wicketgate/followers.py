@@ -37,6 +37,8 @@ METADATA_NEEDS_NOT: Final = IDENTITIES | INSIGHTS | {"prefix-list-version"}
 
 ACKNOWLEDGE_SECONDS: Final = 30.0
 """How long a process may take to enforce a World before it is held to be stuck."""
+LEAST_PATIENCE: Final = 1.0
+"""Seconds for an answer, at least, once one after the other gave none. Each silence halves the time for the next."""
 MISSING_SECONDS: Final = 10.0
 """How long a Change waits for a required follower that is not there."""
 STRANGERS_SECONDS: Final = 60.0
@@ -122,6 +124,8 @@ class Followers:
         """When a required follower was seen last."""
         self._trouble = ""
         """Why the last required newcomer could not follow."""
+        self._silences = 0
+        """How often in a row somebody else than the required one gave no answer in time."""
         self._writing = threading.Lock()
         self._wholes: dict[frozenset[str], tuple[World, bytes]] = {}
         """The last World as it was written for each kind: many newcomers share the bytes."""
@@ -146,9 +150,18 @@ class Followers:
             self._world = world
             for newcomer in self._newcomers:
                 newcomer.owed.append((world, change))
-            for follower, error in self._tell(rest, world, change).items():
+            failures = self._tell(rest, world, change, self._patience_left())
+            if any(isinstance(error, ipc.FeedSilence) for error in failures.values()):
+                self._silences += 1
+            elif rest:
+                self._silences = max(self._silences - 1, 0)
+            for follower, error in failures.items():
                 if isinstance(error, ipc.FeedRefusal):
                     self._cut_off(follower, error)
+
+    def _patience_left(self) -> float:
+        """Seconds: who comes again and again to say nothing is not to hold up each Change for as long as the first."""
+        return max(self._patience / float(1 << self._silences), min(LEAST_PATIENCE, self._patience))
 
     def _require(self, world: World, change: Change) -> None:
         """Have the required one follow; one that ends over it gets one more chance when it is there again."""
@@ -157,7 +170,7 @@ class Followers:
             told = self._required()
             if not told:
                 break
-            failures = self._tell(told, world, change)
+            failures = self._tell(told, world, change, self._patience)
             self._since = time.monotonic()
             for error in failures.values():
                 if isinstance(error, ipc.FeedRefusal):
@@ -171,7 +184,7 @@ class Followers:
         return [one for one in self._members if one.role.required]
 
     def _tell(
-        self, followers: Iterable[Follower], world: World, change: Change | None
+        self, followers: Iterable[Follower], world: World, change: Change | None, patience: float
     ) -> dict[Follower, ipc.FeedError]:
         """Tell them all at once; who did not follow and why. Who did not refuse but broke is cut off."""
         updates: dict[frozenset[str], bytes] = {}  # written once for all of a kind
@@ -180,7 +193,7 @@ class Followers:
             if one.role.hidden not in updates:
                 updates[one.role.hidden] = self._framed(one.role, world, change)
             talks.append(_Talk(one, world.revision, updates[one.role.hidden]))
-        failures = _converse(talks, self._patience)
+        failures = _converse(talks, patience)
         for follower, error in failures.items():
             if not isinstance(error, ipc.FeedRefusal):
                 self._cut_off(follower, error)
@@ -370,5 +383,5 @@ def _converse(talks: Iterable[_Talk], seconds: float) -> dict[Follower, ipc.Feed
             poll.unregister(descriptor)
             del going[descriptor]
     for talk in going.values():
-        failures[talk.follower] = ipc.FeedError(f"{talk.follower.role.name} did not answer within {seconds:g} s")
+        failures[talk.follower] = ipc.FeedSilence(f"{talk.follower.role.name} did not answer within {seconds:g} s")
     return failures

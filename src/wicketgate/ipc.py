@@ -176,6 +176,10 @@ class FeedError(WicketgateError):
     """A process is gone, or does not keep to the protocol."""
 
 
+class FeedSilence(FeedError):
+    """A process did not answer in time."""
+
+
 class FeedRefusal(FeedError):
     """A process could not apply a World and said why."""
 

@@ -216,6 +216,26 @@ def test_cut_off(followers, way):
     assert [peer.revisions for peer in (netd, good)] == [[7, 8, 9]] * 2
 
 
+def test_one_that_comes_again_to_say_nothing(followers, monkeypatch):
+    """Each Change is held up for half as long as the one before, and for as long as ever once all have answered."""
+    monkeypatch.setattr(followers_module, "LEAST_PATIENCE", 0.1)
+    Peer(followers, NETD).joined()
+    world, took = FIRST, []
+    for number in range(6):
+        Peer(followers, GATEWAY, **{f"at{8 + number}": say(b"")}).joined()
+        world, made = change(world, number)
+        began = time.monotonic()
+        followers.enforce(world, made)
+        took.append(time.monotonic() - began)
+    assert 0.9 < took[0] < 1.5
+    assert all(least <= one < least + 0.3 for one, least in zip(took, (1.0, 0.5, 0.25, 0.125, 0.1, 0.1), strict=True))
+    Peer(followers, GATEWAY).joined()
+    for number in range(6, 12):
+        world, made = change(world, number)
+        followers.enforce(world, made)
+    assert followers._patience_left() == 1.0
+
+
 def test_one_that_does_not_read(followers):
     """A World larger than any socket buffer, sent to one that never reads, holds the others up for its time alone."""
     Peer(followers, NETD).joined()
