@@ -5,7 +5,6 @@ Certificates, log rotation, interrupted runs, a state of `wicketgate serve`.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import os
@@ -176,7 +175,7 @@ def interrupt(instance):
     from scenario import Tunnel, ok, pids, run
 
     tree = Path("/tmp/tree")
-    for lines in (1, 3, 6, 10, 15, 20, 28, 36, 44, 52):
+    for lines in (6, 32):
         for path in ("etc", "usr/bin", "usr/sbin"):
             (tree / path).mkdir(parents=True)
         for name in ("passwd", "group", "shadow", "gshadow"):
@@ -187,17 +186,16 @@ def interrupt(instance):
         assert '"unfinished": false' in (tree / "etc/wicketgate/.installed.json").read_text()
         left = run(*command, "--dry-run").splitlines()
         assert [line for line in left if not line.startswith(("nothing was started", "/usr/lib"))] == []
-        assert cut_short(["wicketgate", "uninstall", "--purge", "--root", str(tree)], lines // 3 + 1)
-        with contextlib.suppress(AssertionError):  # it may have been through
-            run("wicketgate", "uninstall", "--purge", "--root", str(tree))
+        assert cut_short(["wicketgate", "uninstall", "--purge", "--root", str(tree)], lines // 2)
+        run("wicketgate", "uninstall", "--purge", "--root", str(tree))
         left = list(tree.rglob("*wicketgate*"))
         assert left == [], (lines, left)
         assert "wicketgate" not in (tree / "etc/passwd").read_text()
         subprocess.run(["rm", "-rf", tree], check=True)
-    ok("install and uninstall killed at ten moments each: the second run finishes")
+    ok("install and uninstall killed in the middle: the second run finishes")
 
     tunnel = Tunnel(instance)
-    for last in ("have systemd", "restart wicketgate-api", "start gateways", "drain"):
+    for last in ("restart wicketgate-api", "start gateways"):
         process = subprocess.Popen(["wicketgate", "upgrade"], stdout=subprocess.PIPE, text=True)
         assert any(line.startswith(last) for line in process.stdout), last
         process.kill()
@@ -233,6 +231,7 @@ def take_over():
     key_id, secret = re.findall(r"AWS_\w+KEY\w*=(\S+)", said.read_text())
     of_file = scenario.credential
     scenario.credential = lambda: {"aws_access_key_id": key_id, "aws_secret_access_key": secret}
+    boto3.setup_default_session()  # which keeps the credential it first saw
     _, instance = world()
     server = serve_in(instance)
     time.sleep(0.5)
@@ -245,6 +244,7 @@ def take_over():
     server.kill()
     assert "it takes the place of the one that the store had" in run("wicketgate", "install")
     scenario.credential = of_file
+    boto3.setup_default_session()
     assert SETTINGS.read_text() == text
     assert sorted(pids().values()) == ["api", "gateway a0", "gateway a1", "metadata", "netd"]
     assert ec2().describe_instances()["Reservations"][0]["Instances"][0]["InstanceId"] == instance

@@ -22,6 +22,7 @@ import operators
 from wicketgate.kernel import netns
 
 STATE = Path("/var/lib/wicketgate")
+BEGUN = time.monotonic()
 TRUST = dict.fromkeys(("AWS_CA_BUNDLE", "SSL_CERT_FILE"), str(STATE / "bundle.pem"))
 """What clients are told to trust."""
 SERVER = """
@@ -44,7 +45,7 @@ def run(*words, code=0):
 
 
 def ok(words):
-    print(f"ok: {words}", flush=True)
+    print(f"ok: {words} ({time.monotonic() - BEGUN:.0f} s)", flush=True)
 
 
 def credential():

@@ -369,6 +369,14 @@ def test_paths_that_cannot_stand_in_units_are_refused(settings, words):
     host.check_paths(Configuration(state_directory="/srv/wicketgate", key_file="/etc/wicketgate/seal.key"))
 
 
+def test_a_full_disk_is_told_with_its_file(place, monkeypatch):
+    """In one line, and nothing half written is left."""
+    monkeypatch.setattr(os, "fsync", lambda _fd: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InstallError, match=r"^/etc/sysusers\.d/wicketgate\.conf: No space left on device$"):
+        place.install(choice())
+    assert place.files() == {}
+
+
 def test_two_runs_at_once_are_refused(tmp_path):
     """A certificate's deploy hook while apt upgrades."""
     (tmp_path / "etc").mkdir()

@@ -17,6 +17,6 @@ def told(verb: str, work: Callable[[], None]) -> int:
         click.echo(f"wicketgate {verb}: {error}", err=True)
         return 1
     except OSError as error:
-        click.echo(f"wicketgate {verb}: {error.filename or ''}: {error.strerror}", err=True)
+        click.echo(f"wicketgate {verb}: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", err=True)
         return 1
     return 0

@@ -56,7 +56,7 @@ def carry_out(things: Iterable[Thing], site: Site, manifest: Manifest) -> None:
     """
     for thing in things:
         try:
-            said = _MAKERS[type(thing)](thing, site, manifest)
+            said = list(_MAKERS[type(thing)](thing, site, manifest))
         except OSError as error:
             place = getattr(thing, "path", "") or getattr(thing, "name", "")
             raise InstallError(f"{place}: {error.strerror}") from error

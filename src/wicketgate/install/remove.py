@@ -42,7 +42,14 @@ def remove_settings(site: Site, *, purge: bool) -> None:
     if purge:
         site.say(f"remove {ETC} with all that is in it")
         if not site.dry_run and place.exists():
-            shutil.rmtree(place)
+            manifest = site.place(MANIFEST)
+            for one in set(place.iterdir()) - {manifest}:
+                if one.is_dir() and not one.is_symlink():
+                    shutil.rmtree(one)
+                else:
+                    one.unlink()
+            manifest.unlink(missing_ok=True)
+            place.rmdir()
         return
     site.say(f"keep {ETC} (--purge removes it)")
     if not site.dry_run:
