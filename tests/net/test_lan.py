@@ -33,7 +33,7 @@ from wicketgate.model import (
     Vpc,
     World,
 )
-from wicketgate.model.resources import EXTERNAL_IMAGE
+from wicketgate.model.resources import EXTERNAL_IMAGE, AttachedNetwork
 
 INNER = "subnet-00000000000000002"
 LAN = "lan-00000000000000001"
@@ -217,6 +217,8 @@ def test_the_return_path(lan, mode):
             connection.close()
             assert asker.communicate(timeout=5)[0].decode().strip() == source
     assert connect("m2", "10.9.1.11", 80, 0.3).startswith("TimeoutError"), "its groups allow nothing"
+    connect("m1", "10.9.0.77", 80, 0.3)
+    assert site.neighbour("m1", "10.9.0.77")[0] is None, "nobody's address is nobody's to answer for"
     with netns.entered(VPC):
         metadata = socket.create_server(("169.254.169.254", 80))
     with metadata:
@@ -430,7 +432,9 @@ def test_preserved_clients_need_the_return_path(site, tmp_path):
     file = tmp_path / "links.toml"
     write(file, mode="macvlan")
     process = Process(tmp_path, links_file=str(file))
-    assert process.apply(made(preserve=True)) == 1
+    world = made(preserve=True)
+    told = msgspec.structs.replace(world.subnets[0], attached=AttachedNetwork(mode="macvlan", return_path=True))
+    assert process.apply(msgspec.structs.replace(world, subnets=(told, world.subnets[1]))) == 1
     reply, _ = process.dial(address="10.9.0.11")
     assert (reply.refused, "does not send its replies through this gateway" in reply.message) == (
         "client-address",
