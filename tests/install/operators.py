@@ -175,7 +175,7 @@ def interrupt(instance):
     from scenario import Tunnel, ok, pids, run
 
     tree = Path("/tmp/tree")
-    for lines in (32,):
+    for lines in (6, 32):
         for path in ("etc", "usr/bin", "usr/sbin"):
             (tree / path).mkdir(parents=True)
         for name in ("passwd", "group", "shadow", "gshadow"):
