@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wicketgate.kernel.lan import Binding
+from wicketgate.model import Subnet
 from wicketgate.netd.links import Link, LinksError, parse_links, read_links
 
 SUBNET = "subnet-0123456789abcdef0"
@@ -20,6 +21,14 @@ def test_a_link_with_everything() -> None:
     (link,) = parse_links(text, "links.toml")
     assert link == Link(SUBNET, "bridge", "br0", True, ("10.9.0.250", "fd09::5"), False)
     assert link.binding == Binding("bridge", "br0", return_path=True)
+
+
+def test_addresses_that_no_endpoint_can_have() -> None:
+    """They are named, in either family."""
+    (link,) = parse_links(GOOD + 'endpoint_addresses = ["10.9.0.250", "10.9.1.5", "fd09::5"]\n', "links.toml")
+    four = Subnet(id=SUBNET, vpc_id="vpc-1", cidr_block="10.9.0.0/24")
+    assert link.outside(four) == ["10.9.1.5", "fd09::5"]
+    assert link.outside(Subnet(id=SUBNET, vpc_id="vpc-1", cidr_block="10.9.0.0/16", ipv6_cidr_block="fd09::/64")) == []
 
 
 @pytest.mark.parametrize("mode", ["own", "bridge", "macvlan", "routed"])

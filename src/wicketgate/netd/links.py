@@ -26,7 +26,7 @@ from typing import Any, Final, get_args
 
 from wicketgate.kernel.lan import Binding, Mode
 from wicketgate.model import WicketgateError, World
-from wicketgate.model.resources import AttachedNetwork
+from wicketgate.model.resources import AttachedNetwork, Subnet
 
 MODES: Final = get_args(Mode)
 KEYS: Final = ("subnet", "mode", "device", "return_path", "endpoint_addresses", "probe")
@@ -59,6 +59,13 @@ class Link:
     def binding(self) -> Binding:
         """What the kernel is told of it."""
         return Binding(self.mode, self.device, self.return_path)
+
+    def outside(self, subnet: Subnet) -> list[str]:
+        """Those of `endpoint_addresses` that no endpoint can have, for they lie in no range of the subnet."""
+        ranges = [one for one in (subnet.network, subnet.ipv6_network) if one is not None]
+        return [
+            one for one in self.endpoint_addresses if not any(ipaddress.ip_address(one) in there for there in ranges)
+        ]
 
     def attached(self, problem: str = "", notice: str = "") -> AttachedNetwork:
         """What the API process is told of it, which is no name of a link."""

@@ -99,6 +99,7 @@ class Outside:
             return
         before, self._world = self._world, world
         known, self._bounds = self._bounds, bounds
+        _look_at_addresses(world, known, bounds)
         if self._bounds or self._networks:
             came = self._follow_subnets(before)
             first = came or known.keys() != self._bounds.keys()
@@ -348,3 +349,12 @@ def _asserted(mac: str, one: Assertion) -> bytes:
     if ":" in one.address:
         return advertisement(mac, one.address)
     return arp_request(mac, one.address, one.address) if one.to is None else arp_reply(mac, one.address, one.to)
+
+
+def _look_at_addresses(world: World, known: Mapping[str, Bound], bounds: Mapping[str, Bound]) -> None:
+    """Say which of the addresses that the operator means for endpoints none of them can have."""
+    for subnet_id, bound in bounds.items():
+        subnet, before = world.subnet(subnet_id), known.get(subnet_id)
+        if subnet is not None and (before is None or before.link != bound.link):
+            for address in bound.link.outside(subnet):
+                _logger.warning("endpoint_addresses of %s: %s is not in its range, and not used", subnet_id, address)
