@@ -153,15 +153,17 @@ class Host:
 
     # -- servers -------------------------------------------------------------------------------------------------------
 
-    def serve_ssh(self, authorized_keys):
-        """OpenSSH's sshd, for the account that the sandbox's /etc has."""
+    def serve_ssh(self, authorized_keys, *more_addresses):
+        """OpenSSH's sshd, for the account that the sandbox's /etc has, at its address and others that it has."""
         (self.directory / "authorized_keys").write_text(authorized_keys)
         key = self.directory / "host_key"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        listening = "".join(f"ListenAddress {one}\n" for one in (self.address, *more_addresses))
         (self.directory / "sshd_config").write_text(
-            f"Port 22\nListenAddress {self.address}\nHostKey {key}\nPidFile none\n"
+            f"Port 22\n{listening}HostKey {key}\nPidFile none\n"
             f"AuthorizedKeysFile {self.directory}/authorized_keys\nStrictModes no\nUsePAM no\nUseDNS no\n"
-            "PasswordAuthentication no\nKbdInteractiveAuthentication no\nX11Forwarding yes\nAddressFamily inet\n"
+            "PasswordAuthentication no\nKbdInteractiveAuthentication no\nX11Forwarding yes\n"
+            f"AddressFamily {'any' if more_addresses else 'inet'}\n"
             "Subsystem sftp internal-sftp\nPrintMotd no\nLogLevel VERBOSE\n"
         )
         command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(self.directory / "sshd_config")]
