@@ -8,7 +8,7 @@ m3 .13                  as m1, in a group that lets nobody in
 """
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ class Site(lan_rig.Site):
     """The network as it is for a mode, with OpenSSH's sshd on each machine."""
 
     def __init__(self, mode, directory):
-        self.mode, self.hosts, self.directory = mode, [], directory
+        self.mode, self.hosts, self.directory, self.undo = mode, [], directory, ExitStack()
         self.forwarding = {key: lan_rig.inside(None, "sysctl", "-n", key).strip() for key in FORWARDING}
         # Routed: endpoints' addresses are no neighbours, but reached by way of the router and home.
         prefixes = (25, 120) if mode == "routed" else (24, 64)
@@ -56,19 +56,12 @@ class Site(lan_rig.Site):
         self.hosts.append(host)
         host.serve_ssh(KEY.with_suffix(".pub").read_text(), f"fd09::1{name[1:]}")
 
-    @contextmanager
-    def replies_led(self):
-        """Routed: while the operator has a rule by which what machines answer to clients goes to the gateway."""
-        if self.mode != "routed":
-            yield
-            return
-        ip("route add default dev", DEVICES["routed"], "table 77")
-        ip("rule add iif nic0 lookup 77")
-        try:
-            yield
-        finally:
-            ip("rule del iif nic0 lookup 77")
-            ip("route del default table 77")
+    def lead_replies(self):
+        """Routed: the operator's rule by which what machines answer to clients goes to the gateway, until `undo`."""
+        if self.mode == "routed":
+            ip("route add default dev", DEVICES["routed"], "table 77")
+            ip("rule add iif nic0 lookup 77")
+            self.undo.callback(ip, "rule del iif nic0 lookup 77")
 
     def of_the_host(self):
         """The host's own part of it: link-layer address, state, bridge and lasting addresses of each link."""
@@ -84,6 +77,7 @@ class Site(lan_rig.Site):
 
     def close(self):
         """Remove all of it."""
+        self.undo.close()
         for host in self.hosts:
             host.end()
         super().close()
@@ -141,10 +135,11 @@ class Place(Reach):
             undo.callback(self.ec2, "delete_security_group", GroupId=group)
         self._let_in("authorize")
         undo.callback(self._let_in, "revoke")
+        self.until(self.bound)
+        self.site.lead_replies()  # before netd has machines whose way back it could look for
         undo.callback(self._forget_machines)
         for host in self.hosts:
             self.ids[host.name] = self._register(host)
-        self._until(self.bound)
         self._make_endpoint()
         assert self.lab.interface(self.lab.world.endpoint(self.endpoint_id)).addresses == (ENDPOINT, ENDPOINT6)
 
@@ -237,13 +232,13 @@ def test_real_machines_in_each_mode(place):
 
 def _clients_are_preserved(place, target):
     """With client IP preservation a machine sees the client, if replies come back by the gateway; else it is refused in
-    words at once, by netd itself, and reached again when none is asked for."""
+    words, by netd's own file."""
     place.modify(PreserveClientIp=True)
-    with place.site.replies_led():
-        assert place.seen(target) == place.lab.topology.clients[CLIENT]
+    assert place.seen(target) == place.lab.topology.clients[CLIENT]
+    place.site.undo.close()
     if place.site.mode != "own":
         place.bind(return_path=False)
-        place.until(lambda: f"{target} does not send its replies through this gateway" in place.refusal(target))
+        place.until(lambda: f"{target} does not send its replies through this gateway, so" in place.refusal(target))
     place.modify(PreserveClientIp=False)
 
 
