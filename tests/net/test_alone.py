@@ -11,7 +11,9 @@ from wicketgate.netd.alone import NAME, stand_alone
 
 NOBODY = 65534
 HOLD = f"""
-import socket, sys
+import os, socket, sys
+os.setgid({NOBODY})
+os.setuid({NOBODY})  # only now: he need not be able to read this interpreter
 held = socket.socket(socket.AF_UNIX)
 held.bind({NAME!r})
 waiting = []
@@ -34,7 +36,7 @@ sys.stdin.read()
 def squatter(request):
     """Another user's process that has taken the name, in each way that one can be met."""
     command = [sys.executable, "-c", HOLD, request.param]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=NOBODY, cwd="/") as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
         yield process
         process.stdin.close()
