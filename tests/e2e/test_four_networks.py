@@ -208,8 +208,10 @@ def place(request, running, aws, links):
         made.make()
         yield made
     finally:
-        made.forget()
-        site.close()
+        try:
+            made.forget()
+        finally:
+            site.close()
 
 
 @pytest.mark.parametrize("place", DEVICES, indirect=True)
@@ -232,7 +234,7 @@ def test_real_machines_in_each_mode(place):
 
 def _clients_are_preserved(place, target):
     """With client IP preservation a machine sees the client, if replies come back by the gateway; else it is refused in
-    words, by netd's own file."""
+    words."""
     place.modify(PreserveClientIp=True)
     assert place.seen(target) == place.lab.topology.clients[CLIENT]
     place.site.undo.close()
