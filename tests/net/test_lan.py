@@ -595,6 +595,28 @@ def test_machines_links_carry_what_the_device_does(site, fabric):
     assert through("10.9.0.11") == OURS
 
 
+@pytest.mark.parametrize("looked", [False, True])
+def test_a_device_that_was_down_for_a_moment(site, fabric, monkeypatch, looked):
+    """The kernel has forgotten routes and answers: all is there at the next look, and a change before it succeeds."""
+    fabric.rebind({SUBNET: Binding("own", "nic0")})
+    fabric.apply(made())
+    ip("link set lan0 down", namespace=LAN)
+    ip("link set lan0 up", namespace=LAN)
+    assert ip("neigh show proxy", namespace=LAN) == "", "it has"
+    if looked:
+        fabric.look()
+        assert (through("10.9.0.11"), through("fd09::11")) == (OURS, OURS6)
+        monkeypatch.setattr(lan_module.Lan, "_bring_up", None)
+        fabric.look()  # once is enough
+        monkeypatch.undo()
+    bare = made([("m2", 12, "web")], revision=2)
+    fabric.apply(msgspec.structs.replace(bare, endpoints=(), interfaces=bare.interfaces[1:]))
+    assert ip("neigh show proxy", namespace=LAN) == ""
+    fabric.apply(made([("m2", 12, "web")], revision=3))
+    fabric.look()
+    assert (through("10.9.0.12"), through("fd09::12")) == (OURS, OURS6)
+
+
 def test_a_device_whose_name_is_forgotten_is_not_deleted(site, fabric):
     """Somebody takes away the alias that says what it was: it is given back under the name that it has."""
     fabric.rebind({SUBNET: Binding("own", "nic0")})

@@ -15,6 +15,7 @@ What the machines' links carry does not end when the device goes: until it is ba
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import re
@@ -119,7 +120,6 @@ class Lan:
         """Whether it was looked for the device yet."""
         self._members: dict[str, _Member] = {}
         self._wanted: frozenset[str] = frozenset()
-        self._answered: frozenset[str] = frozenset()
         self._free: frozenset[str] = frozenset()
         self._said = ""
         self._generation = -1
@@ -143,7 +143,8 @@ class Lan:
         and nothing is raised: it may be there at the next look."""
         try:
             device = lan_device.attach(self.namespace, self.binding)
-            if self._device is None or device.index != self._device.index or not device.up:
+            same = self._device is not None and device.index == self._device.index
+            if not same or not device.up or not self._leads_there():
                 self._bring_up(device)
             self._device, self.mtu, self.problem = device, device.mtu, ""
             if self.taken and time.monotonic() >= self._asked_at + AGAIN_SECONDS:
@@ -191,8 +192,10 @@ class Lan:
         commands = lan_rules.elements(dict(leaving.items() - stays), dict(coming.items() - stays))
         if commands:
             self._run(commands)
-        lines = [f"route delete {_host(one)} dev {LAN_DEVICE}" for one in sorted(leaving.keys() - coming.keys())]
-        ip.batch(self.namespace, lines + _routes(coming.keys() - leaving.keys()))
+        left = leaving.keys() - coming.keys()
+        # All are laid first, for those that are deleted may have gone with a device that somebody had down.
+        lines = [f"route delete {_host(one)} dev {LAN_DEVICE}" for one in sorted(left)]
+        ip.batch(self.namespace, _routes(left | (coming.keys() - leaving.keys())) + lines)
 
     def keep(self, names: Collection[str]) -> None:
         """Forget the links that are none of these. Raises FabricError."""
@@ -214,14 +217,14 @@ class Lan:
         self._settle_answers()
 
     def _settle_answers(self) -> None:
-        before, self.taken = self.taken, self._asked(self._wanted - self._answered - self._free)
+        there = _answered(self.namespace)  # asked for, not remembered: somebody may have had the device down
+        before, self.taken = self.taken, self._asked(self._wanted - there - self._free)
         self._free, self._asked_at = frozenset(), time.monotonic()
         for address, mac in self.taken.items() - before.items():
             _logger.error("%s of %s is not answered for: %s has it", address, self.subnet_id, mac)
         wanted = self._wanted - self.taken.keys()
-        new = wanted - self._answered
-        ip.batch(self.namespace, _answers(self._answered - wanted, new))
-        self._answered = wanted
+        new = wanted - there
+        ip.batch(self.namespace, _answers(there - wanted, new))
         if self._device is not None and self.binding.mode != "routed":
             _announce(self.namespace, self._device.mac, new)
         if self.binding.mode == "routed":
@@ -244,8 +247,17 @@ class Lan:
         wanted, there = _by_address(self._members).keys(), _routed(self.namespace)
         old = [f"route delete {_host(one)} dev {LAN_DEVICE}" for one in sorted(there - wanted)]
         ip.batch(self.namespace, old + _routes(wanted - there))
-        self._answered = _answered(self.namespace)
         self._settle_answers()
+
+    def _leads_there(self) -> bool:
+        """Whether a machine is routed to. With a device that is down, if only for a moment, the kernel forgets all
+        routes by it, and whom it answers for."""
+        address = next((one for member in self._members.values() for one in member.addresses), "")
+        if not address:
+            return True
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with netns.entered(self.namespace), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            return probe.connect_ex((address, 9)) not in (errno.ENETUNREACH, errno.EHOSTUNREACH)  # nothing is sent
 
     def _go_without(self) -> None:
         if self.looked and self._device is None:
