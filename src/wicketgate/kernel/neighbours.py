@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from wicketgate.kernel import netns
+from wicketgate.kernel.descriptors import out_of_the_way
 from wicketgate.kernel.neighbour_frames import (
     ADVERTISEMENT,
     ECHO_REPLY,
@@ -63,7 +64,7 @@ class Tap:
             kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
             with netns.entered(namespace):
                 index = socket.if_nametoindex(device)
-                self._socket = socket.socket(socket.AF_PACKET, kind, 0)
+                self._socket = out_of_the_way(socket.socket(socket.AF_PACKET, kind, 0))
             try:
                 self._prepare(device, index, identifier)
             except OSError:

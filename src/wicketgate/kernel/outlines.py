@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from wicketgate.kernel import conntrack
 from wicketgate.kernel.conntrack import Entry
+from wicketgate.kernel.descriptors import out_of_the_way
 from wicketgate.model import FabricError
 
 EVENT_BUFFER: Final = 16 << 20
@@ -113,7 +114,7 @@ class Happenings:
     def __init__(self, namespace: str) -> None:
         """Raises FabricError."""
         groups = (conntrack.NFNLGRP_CONNTRACK_NEW, conntrack.NFNLGRP_CONNTRACK_DESTROY)
-        self._netlink = conntrack._netlink(namespace, sum(1 << group - 1 for group in groups))
+        self._netlink = out_of_the_way(conntrack._netlink(namespace, sum(1 << group - 1 for group in groups)))
         self._netlink.setblocking(False)
         try:
             self._netlink.setsockopt(socket.SOL_SOCKET, conntrack.SO_RCVBUFFORCE, EVENT_BUFFER)

@@ -6,6 +6,7 @@ import sys
 
 import msgspec
 
+from wicketgate.kernel.descriptors import allow_many
 from wicketgate.model import WicketgateError
 from wicketgate.netd.server import Netd, NetdConfig
 
@@ -13,6 +14,7 @@ from wicketgate.netd.server import Netd, NetdConfig
 def serve(config: NetdConfig) -> int:
     """Run until the end; the exit code."""
     logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    allow_many()
     try:
         Netd(config).run()
     except WicketgateError as error:
