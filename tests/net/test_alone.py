@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -58,10 +60,21 @@ def test_another_netd_does():
         assert owner_of(NAME) == 0
         for _ in range(4):
             with pytest.raises(FabricError, match="another netd runs in this network namespace"):
-                stand_alone()
+                stand_alone(0)
     finally:
         held.close()
     assert owner_of(NAME) is None
     again = stand_alone()
     assert again is not None
     again.close()
+
+
+def test_the_netd_before_may_still_be_ending():
+    """Who was started again at once waits for it."""
+    held = stand_alone()
+    ending = threading.Timer(0.3, held.close)
+    ending.start()
+    began = time.monotonic()
+    stand_alone().close()
+    assert 0.2 < time.monotonic() - began < 2
+    ending.join()

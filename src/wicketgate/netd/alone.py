@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+import time
 from typing import Final
 
 from wicketgate.kernel.socket_owners import owner_of
@@ -17,11 +18,27 @@ NAME: Final = "\0wicketgate-netd"
 """Abstract names (unix(7)) belong to the network namespace, and go with the process that holds them."""
 
 
-def stand_alone() -> socket.socket | None:
-    """Take this network namespace; the socket holds it. Raises FabricError when another netd has it.
+PATIENCE: Final = 3.0
+"""Seconds in which the netd before may come to its end, when whoever started it was killed and started again."""
+
+
+def stand_alone(patience: float = PATIENCE) -> socket.socket | None:
+    """Take this network namespace; the socket holds it. Raises FabricError when another netd has it, for so many
+    seconds.
 
     Any user may take such a name: one that is not ours is no netd, and keeps none from starting. None then.
     """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return _taken()
+        except FabricError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _taken() -> socket.socket | None:
     held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         held.bind(NAME)
