@@ -12,12 +12,15 @@ from pathlib import Path
 
 import botocore.exceptions
 import botocore.parsers
+import pytest
 
 from tests.api.deployment import ROOT
-from tests.api.test_serve import arguments, client, environment
+from tests.api.test_serve import alone, arguments, client, environment
 from wicketgate import rules
 from wicketgate.kernel.fabric import Fabric
 from wicketgate.store import open_store
+
+__all__ = ["alone"]
 
 CALLS = int(os.environ.get("WICKETGATE_STORM_CALLS", "1000"))
 CLIENTS = 8
@@ -195,6 +198,7 @@ class Caller:
             self.unsure_gone |= set(self.groups.pop(group))
 
 
+@pytest.mark.usefixtures("alone")
 def test_storm():
     """1,000 calls from 8 clients, api, netd and serve killed in turn: acknowledged = there = kernel = audit."""
     place = Path("/run/deployments") / f"storm-{time.monotonic_ns()}"
