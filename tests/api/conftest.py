@@ -13,6 +13,14 @@ def deployment():
         yield made
 
 
+@pytest.fixture(scope="module")
+def alone(deployment):
+    """The session's own deployment stands aside: there is one netd in a network namespace."""
+    deployment.stop()
+    yield
+    deployment.start()
+
+
 @pytest.fixture(scope="session")
 def ec2(deployment):
     """An EC2 client with the root credential."""

@@ -15,14 +15,6 @@ from tests.api.test_serve import arguments, client, refused, serving
 GIVEN = {"WICKETGATE_ROOT_ACCESS_KEY_ID": ROOT[0], "WICKETGATE_ROOT_SECRET_ACCESS_KEY": ROOT[1]}
 
 
-@pytest.fixture(scope="module")
-def alone(deployment):
-    """The session's own deployment stands aside: there is one netd in a network namespace."""
-    deployment.stop()
-    yield
-    deployment.start()
-
-
 @pytest.fixture
 def place(alone):
     """A state directory."""

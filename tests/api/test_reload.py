@@ -3,9 +3,13 @@
 import signal
 import time
 
-from tests.api.test_serve import alone, place, serving
+import pytest
 
-__all__ = ["alone", "place"]
+from tests.api.test_serve import place, serving
+
+__all__ = ["place"]
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 def test_hang_up_has_the_file_read_again(place, tmp_path):

@@ -16,15 +16,9 @@ import pytest
 
 from tests.api.deployment import API, DOMAIN, ROOT, client_of, readable
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 PORT = "8443"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone(deployment):
-    """The session's own deployment stands aside: there is one netd in a network namespace."""
-    deployment.stop()
-    yield
-    deployment.start()
 
 
 def arguments(directory, *more):

@@ -15,12 +15,10 @@ import botocore.parsers
 import pytest
 
 from tests.api.deployment import ROOT
-from tests.api.test_serve import alone, arguments, client, environment
+from tests.api.test_serve import arguments, client, environment
 from wicketgate import rules
 from wicketgate.kernel.fabric import Fabric
 from wicketgate.store import open_store
-
-__all__ = ["alone"]
 
 CALLS = int(os.environ.get("WICKETGATE_STORM_CALLS", "1000"))
 CLIENTS = 8
