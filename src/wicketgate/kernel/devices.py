@@ -18,7 +18,7 @@ from wicketgate.model import FabricError
 RTM_GETLINK, NLMSG_ERROR, NLM_F_REQUEST = 18, 2, 0x1
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_IFALIAS = 1, 3, 4, 5, 10, 18, 20
 IFLA_INFO_KIND = 1
-IFF_UP, IFF_NOARP = 0x1, 0x80
+IFF_UP = 0x1
 ARPHRD_ETHER = 1
 NLA_TYPE_MASK = 0x3FFF
 
@@ -37,7 +37,6 @@ class Device:
     """`bridge`, `veth`, `macvlan`, ...; empty for hardware."""
     up: bool
     ethernet: bool
-    arp: bool
     mac: str
     mtu: int
     master: int
@@ -79,7 +78,6 @@ def _device(body: bytes) -> Device:
         kind=_text(kind),
         up=bool(flags & IFF_UP),
         ethernet=hardware == ARPHRD_ETHER,
-        arp=not flags & IFF_NOARP,
         mac=given.get(IFLA_ADDRESS, b"").hex(":"),
         mtu=_number(given.get(IFLA_MTU, bytes(4))),
         master=_number(given.get(IFLA_MASTER, bytes(4))),

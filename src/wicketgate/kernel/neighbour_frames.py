@@ -18,8 +18,8 @@ ICMP, ICMPV6 = 1, 58
 ECHO_REPLY, ECHO_REQUEST, ECHO_REQUEST6, ECHO_REPLY6 = 0, 8, 128, 129
 SOLICITATION, ADVERTISEMENT = 135, 136
 SOURCE_LINK_LAYER, TARGET_LINK_LAYER = 1, 2
-OVERRIDE, SOLICITED = 0x20, 0x40
-"""Flags of an advertisement, in the first of their four bytes (RFC 4861, 4.4)."""
+OVERRIDE = 0x20
+"""A flag of an advertisement, in the first of their four bytes (RFC 4861, 4.4)."""
 
 ECHO_MARK: Final = b"wicketga"
 """How the data of our own echo requests begins, so that answers to them can be told from answers to others' pings."""
